@@ -1,0 +1,37 @@
+//! What one read brought: bytes, where they come from, and what they are.
+//!
+//! A source makes chunks, the process stage turns each into one block. All that is the same for the records of a chunk is
+//! said here once. Imports nothing of ours.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A source's place in the configuration; index of its account.
+pub type SourceId = u16;
+
+/// What a chunk's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Whole Fluent Forward messages in MessagePack; the tag stands in each.
+    Forward,
+    /// Whole Fluent Forward messages in JSON, as fluentd accepts them on the same port.
+    ForwardJson,
+    /// Lines ended by `\n`, the last one perhaps not; one record each.
+    Lines,
+}
+
+/// Bytes read together and acknowledged together.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Who read it.
+    pub source: SourceId,
+    /// The tag of its records, where the bytes do not say.
+    pub tag: Arc<str>,
+    /// The bytes, whole frames or lines only.
+    pub bytes: Bytes,
+    /// What they are.
+    pub encoding: Encoding,
+    /// When they were read, in nanoseconds since 1970 UTC: the time of records that have none.
+    pub received_ns: i64,
+}

@@ -1,0 +1,1 @@
+//! What a line is, by its first bytes only: a user agent further right may imitate anything.

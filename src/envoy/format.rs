@@ -1,0 +1,1 @@
+//! Envoy format (to be written).

@@ -1,0 +1,1 @@
+//! Envoy json (to be written).

@@ -1,0 +1,1 @@
+//! Envoy presets (to be written).

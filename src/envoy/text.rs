@@ -1,0 +1,1 @@
+//! Envoy text (to be written).

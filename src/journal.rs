@@ -1,0 +1,302 @@
+//! The journal: one ordered log of blocks for the process, read by every sink at its own pace.
+//!
+//! Sources append through a [`Writer`]; each sink has a [`Reader`]. A block gets the next sequence number and stays until every
+//! sink it goes to has *released* it (its bytes are no longer needed from here) and *settled* it (each record delivered, or
+//! counted as rejected or dropped). Sequence numbers below a sink's watermark are settled.
+//!
+//! Kept in memory, bounded in bytes by [`Config::memory_bytes_max`]. When it is full, [`WhenFull`] decides: appending waits
+//! (and with it the socket), or the oldest block that some sink has not read yet is dropped for those sinks, counted as
+//! [`Reason::JournalFull`]. The disk behind it will be a second home of the same blocks under the same numbers.
+//!
+//! Cost: one lock a block for the writer and one for each sink; nothing a record.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::telemetry::account::{Ledger, Reason};
+
+pub mod block;
+
+use block::{Block, SinkSet};
+
+/// What to do when the journal is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// Appending waits: backpressure reaches the sender's socket.
+    #[default]
+    Block,
+    /// The oldest block not yet read by some sink is dropped for that sink, and counted.
+    DropOldest,
+}
+
+/// How much the journal keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of blocks kept in memory. A single larger block is let in when nothing else is there.
+    pub memory_bytes_max: usize,
+    /// What happens beyond that.
+    pub when_full: WhenFull,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { memory_bytes_max: 64 << 20, when_full: WhenFull::Block }
+    }
+}
+
+/// A block's place in the order of the journal.
+pub type Sequence = u64;
+
+struct Slot {
+    /// Gone once nobody needs the bytes.
+    block: Option<Arc<Block>>,
+    cost_bytes: usize,
+    unread: SinkSet,
+    held: SinkSet,
+    unsettled: SinkSet,
+}
+
+struct State {
+    slots: VecDeque<Slot>,
+    /// Sequence number of `slots[0]`.
+    first: Sequence,
+    bytes: usize,
+    /// Where each sink reads next.
+    cursors: Vec<Sequence>,
+    writers: usize,
+}
+
+struct Shared {
+    config: Config,
+    state: Mutex<State>,
+    ledgers: Vec<Arc<Ledger>>,
+    /// Told when a block comes or the last writer goes.
+    readable: Notify,
+    /// Told when bytes become free.
+    writable: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code of ours panics while it holds the lock; were it to, the numbers are still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens an empty journal for the sinks whose ledgers are given, in order of their numbers.
+pub fn open(config: Config, ledgers: Vec<Arc<Ledger>>) -> (Writer, Vec<Reader>) {
+    let sinks = ledgers.len();
+    assert!(sinks <= block::SINKS_MAX, "the configuration limits the number of sinks");
+    let shared = Arc::new(Shared {
+        config,
+        state: Mutex::new(State { slots: VecDeque::new(), first: 0, bytes: 0, cursors: vec![0; sinks], writers: 1 }),
+        ledgers,
+        readable: Notify::new(),
+        writable: Notify::new(),
+    });
+    let readers = (0..sinks).map(|sink| Reader { shared: shared.clone(), sink }).collect();
+    (Writer { shared }, readers)
+}
+
+/// Appends blocks. The journal is closed when the last clone is dropped.
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+impl Clone for Writer {
+    fn clone(&self) -> Self {
+        self.shared.lock().writers += 1;
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.writers -= 1;
+        if state.writers == 0 {
+            drop(state);
+            self.shared.readable.notify_waiters();
+        }
+    }
+}
+
+impl Writer {
+    /// Puts a block at the end and returns its number; waits for room if so configured. A block without records for any
+    /// sink takes no place.
+    pub async fn append(&self, block: Block) -> Sequence {
+        let cost_bytes = block.cost_bytes();
+        let block = Arc::new(block);
+        loop {
+            let room = self.shared.writable.notified();
+            tokio::pin!(room);
+            // Registered before the look, so that room made in between is not missed.
+            room.as_mut().enable();
+            if let Some(sequence) = self.try_append(&block, cost_bytes) {
+                return sequence;
+            }
+            room.await;
+        }
+    }
+
+    fn try_append(&self, block: &Arc<Block>, cost_bytes: usize) -> Option<Sequence> {
+        let mut state = self.shared.lock();
+        if block.sinks == 0 {
+            return Some(state.first + state.slots.len() as u64);
+        }
+        if self.shared.config.when_full == WhenFull::DropOldest {
+            while state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
+                if !self.drop_oldest(&mut state) {
+                    break;
+                }
+            }
+        }
+        if state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
+            return None;
+        }
+        let sequence = state.first + state.slots.len() as u64;
+        let sinks = block.sinks;
+        state.bytes += cost_bytes;
+        state.slots.push_back(Slot {
+            block: Some(block.clone()),
+            cost_bytes,
+            unread: sinks,
+            held: sinks,
+            unsettled: sinks,
+        });
+        for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
+            if sinks & (1 << sink) != 0 {
+                ledger.receive(block.records_for(sink) as u64);
+            }
+        }
+        drop(state);
+        self.shared.readable.notify_waiters();
+        Some(sequence)
+    }
+
+    /// Drops the oldest block some sink has not read, for those sinks. False if every block is being worked on.
+    fn drop_oldest(&self, state: &mut State) -> bool {
+        let Some(place) = state.slots.iter().position(|slot| slot.unread != 0) else { return false };
+        let slot = &mut state.slots[place];
+        let unread = std::mem::take(&mut slot.unread);
+        slot.held &= !unread;
+        slot.unsettled &= !unread;
+        if let Some(block) = &slot.block {
+            for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
+                if unread & (1 << sink) != 0 {
+                    ledger.lose(Reason::JournalFull, block.records_for(sink) as u64);
+                }
+            }
+        }
+        state.free(place);
+        true
+    }
+}
+
+impl State {
+    /// Gives back what a slot's block cost if no sink holds it, and forgets settled slots at the front.
+    fn free(&mut self, place: usize) {
+        let slot = &mut self.slots[place];
+        if slot.held == 0 && slot.block.take().is_some() {
+            self.bytes -= slot.cost_bytes;
+        }
+        while self.slots.front().is_some_and(|slot| slot.held == 0 && slot.unsettled == 0) {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+/// One sink's view of the journal.
+pub struct Reader {
+    shared: Arc<Shared>,
+    sink: usize,
+}
+
+impl Reader {
+    /// The next block with records for this sink, with its number. `None` once the journal is closed and read to its end.
+    /// Cancel safe: a block is only taken by the call that returns it.
+    pub async fn next(&mut self) -> Option<(Sequence, Arc<Block>)> {
+        loop {
+            let news = self.shared.readable.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            {
+                let state = &mut *self.shared.lock();
+                let bit = 1 << self.sink;
+                let mut next = state.cursors[self.sink].max(state.first);
+                let mut found = None;
+                while let Some(slot) = state.slots.get_mut((next - state.first) as usize) {
+                    let sequence = next;
+                    next += 1;
+                    if slot.unread & bit != 0 {
+                        slot.unread &= !bit;
+                        found = slot.block.clone().map(|block| (sequence, block));
+                        break;
+                    }
+                    // `first` cannot move while the lock is held.
+                }
+                state.cursors[self.sink] = next;
+                if found.is_some() {
+                    return found;
+                }
+                if state.writers == 0 {
+                    return None;
+                }
+            }
+            news.await;
+        }
+    }
+
+    /// A handle that releases and settles, for tasks that work beside the reader.
+    pub fn settler(&self) -> Settler {
+        Settler { shared: self.shared.clone(), sink: self.sink }
+    }
+}
+
+/// Says what became of blocks, on behalf of one sink.
+#[derive(Clone)]
+pub struct Settler {
+    shared: Arc<Shared>,
+    sink: usize,
+}
+
+impl Settler {
+    /// The sink keeps what it needs of that block elsewhere: its memory may go. Not yet settled.
+    pub fn release(&self, sequence: Sequence) {
+        self.clear(sequence, false);
+    }
+
+    /// Every record of that block for this sink is delivered, rejected or dropped, and counted so.
+    pub fn settle(&self, sequence: Sequence) {
+        self.clear(sequence, true);
+    }
+
+    /// The lowest number this sink has not settled; all below are.
+    pub fn watermark(&self) -> Sequence {
+        let state = self.shared.lock();
+        let bit = 1 << self.sink;
+        let unsettled = state.slots.iter().position(|slot| slot.unsettled & bit != 0);
+        state.first + unsettled.unwrap_or(state.slots.len()) as u64
+    }
+
+    fn clear(&self, sequence: Sequence, settled: bool) {
+        let mut state = self.shared.lock();
+        let Some(place) = sequence.checked_sub(state.first).map(|place| place as usize) else { return };
+        let bit = 1 << self.sink;
+        let Some(slot) = state.slots.get_mut(place) else { return };
+        slot.held &= !bit;
+        if settled {
+            slot.unsettled &= !bit;
+        }
+        let before = state.bytes;
+        state.free(place);
+        let freed = state.bytes < before;
+        drop(state);
+        if freed {
+            self.shared.writable.notify_waiters();
+        }
+    }
+}

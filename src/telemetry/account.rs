@@ -1,0 +1,242 @@
+//! The account: where every record is, by source and by sink.
+//!
+//! One identity holds at any moment, per source and per sink:
+//! `received = delivered + filtered + rejected + dropped + pending`.
+//! For a source, *delivered + rejected + pending* of its records is what it routed on; a sink's *received* is what was routed to it.
+//! Counters are relaxed atomics, added to once a block or a request, never once a record.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why records were lost (dropped), refused by a destination (rejected), or left out by the user's wish (filtered).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// Dropped: the journal was full and `journal.when_full` is `drop_oldest`.
+    JournalFull,
+    /// Dropped: an entry of a forward message that is not `[time, record]`.
+    MalformedEntry,
+    /// Dropped: a frame that could not be decoded; its records are not known, so it counts once.
+    MalformedFrame,
+    /// Dropped: larger than a limit of ours (frame, decompressed size, line).
+    TooLarge,
+    /// Rejected: larger than the service takes and `oversize = "reject"`.
+    Oversize,
+    /// Rejected: older than the service takes.
+    TooOld,
+    /// Rejected: further in the future than the service takes.
+    TooNew,
+    /// Rejected: older than the group's retention.
+    Expired,
+    /// Rejected: the service refused the request for ever.
+    Refused,
+    /// Dropped: the retry budget ended.
+    RetriesExhausted,
+    /// Filtered: a rule drops it, or no rule matches.
+    Rule,
+    /// Filtered: left out by sampling.
+    Sampled,
+}
+
+/// Number of [`Reason`]s.
+pub const REASONS: usize = Reason::Sampled as usize + 1;
+
+/// What becomes of a record for a given reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The user asked for it to be left out.
+    Filtered,
+    /// The destination refused it.
+    Rejected,
+    /// We had to lose it.
+    Dropped,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; REASONS] = [
+        Self::JournalFull,
+        Self::MalformedEntry,
+        Self::MalformedFrame,
+        Self::TooLarge,
+        Self::Oversize,
+        Self::TooOld,
+        Self::TooNew,
+        Self::Expired,
+        Self::Refused,
+        Self::RetriesExhausted,
+        Self::Rule,
+        Self::Sampled,
+    ];
+
+    /// The label in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::JournalFull => "journal_full",
+            Self::MalformedEntry => "malformed_entry",
+            Self::MalformedFrame => "malformed_frame",
+            Self::TooLarge => "too_large",
+            Self::Oversize => "oversize",
+            Self::TooOld => "too_old",
+            Self::TooNew => "too_new",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Rule => "rule",
+            Self::Sampled => "sampled",
+        }
+    }
+
+    /// Filtered, rejected or dropped.
+    pub const fn fate(self) -> Fate {
+        match self {
+            Self::Rule | Self::Sampled => Fate::Filtered,
+            Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
+            Self::JournalFull
+            | Self::MalformedEntry
+            | Self::MalformedFrame
+            | Self::TooLarge
+            | Self::RetriesExhausted => Fate::Dropped,
+        }
+    }
+}
+
+/// Counters of one source or one sink.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    received: AtomicU64,
+    delivered: AtomicU64,
+    truncated: AtomicU64,
+    lost: [AtomicU64; REASONS],
+}
+
+impl Ledger {
+    /// All zero.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            received: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            truncated: AtomicU64::new(0),
+            lost: [const { AtomicU64::new(0) }; REASONS],
+        }
+    }
+
+    /// Source: records read. Sink: records routed to it.
+    pub fn receive(&self, records: u64) {
+        self.received.fetch_add(records, Relaxed);
+    }
+
+    /// Source: records handed to the journal. Sink: records the destination took.
+    pub fn deliver(&self, records: u64) {
+        self.delivered.fetch_add(records, Relaxed);
+    }
+
+    /// Records that were not delivered, and why.
+    pub fn lose(&self, reason: Reason, records: u64) {
+        self.lost[reason as usize].fetch_add(records, Relaxed);
+    }
+
+    /// Records that were cut to the service's limit; they count as delivered as well.
+    pub fn truncate(&self, records: u64) {
+        self.truncated.fetch_add(records, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn tally(&self) -> Tally {
+        let lost = std::array::from_fn(|i| self.lost[i].load(Relaxed));
+        Tally {
+            delivered: self.delivered.load(Relaxed),
+            truncated: self.truncated.load(Relaxed),
+            lost,
+            // Last: what was received meanwhile shows as pending, never as a negative.
+            received: self.received.load(Relaxed),
+        }
+    }
+}
+
+/// Counters of one ledger at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// See [`Ledger::receive`].
+    pub received: u64,
+    /// See [`Ledger::deliver`].
+    pub delivered: u64,
+    /// See [`Ledger::truncate`].
+    pub truncated: u64,
+    /// By [`Reason`].
+    pub lost: [u64; REASONS],
+}
+
+impl Tally {
+    /// Records of that fate.
+    pub fn of(&self, fate: Fate) -> u64 {
+        Reason::ALL.into_iter().filter(|reason| reason.fate() == fate).map(|reason| self.lost[reason as usize]).sum()
+    }
+
+    /// Received, and nothing said of it yet.
+    pub fn pending(&self) -> u64 {
+        self.received.saturating_sub(self.delivered + self.lost.iter().sum::<u64>())
+    }
+}
+
+impl fmt::Display for Tally {
+    /// `received 10 delivered 8 filtered 1 rejected 0 dropped 1 (journal_full 1) pending 0`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "received {} delivered {}", self.received, self.delivered)?;
+        for (word, fate) in [("filtered", Fate::Filtered), ("rejected", Fate::Rejected), ("dropped", Fate::Dropped)] {
+            write!(f, " {word} {}", self.of(fate))?;
+            let mut reasons = Reason::ALL
+                .into_iter()
+                .filter(|reason| reason.fate() == fate && self.lost[*reason as usize] > 0)
+                .map(|reason| format!("{} {}", reason.label(), self.lost[reason as usize]))
+                .peekable();
+            if reasons.peek().is_some() {
+                write!(f, " ({})", reasons.collect::<Vec<_>>().join(", "))?;
+            }
+        }
+        if self.truncated > 0 {
+            write!(f, " truncated {}", self.truncated)?;
+        }
+        write!(f, " pending {}", self.pending())
+    }
+}
+
+/// The ledgers of a running process.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// By [`crate::chunk::SourceId`].
+    pub sources: Vec<Arc<Ledger>>,
+    /// By sink number.
+    pub sinks: Vec<Arc<Ledger>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_adds_up_and_reads_well() {
+        let ledger = Ledger::new("s");
+        ledger.receive(10);
+        ledger.deliver(6);
+        ledger.lose(Reason::Rule, 1);
+        ledger.lose(Reason::TooOld, 2);
+        let tally = ledger.tally();
+        assert_eq!(tally.pending(), 1);
+        assert_eq!(
+            tally.to_string(),
+            "received 10 delivered 6 filtered 1 (rule 1) rejected 2 (too_old 2) dropped 0 pending 1"
+        );
+    }
+
+    #[test]
+    fn every_reason_stands_at_its_place() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+    }
+}
