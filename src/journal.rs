@@ -55,16 +55,41 @@ struct Slot {
     cost_bytes: usize,
     unread: SinkSet,
     held: SinkSet,
-    unsettled: SinkSet,
+}
+
+/// Where one sink stands.
+#[derive(Default)]
+struct Cursor {
+    /// What it reads next.
+    next: Sequence,
+    /// Blocks that it has read and not settled, in order; one that is settled out of order stays, marked, until all before it
+    /// are. Eight bytes a block, however long a sink keeps it open.
+    open: VecDeque<OpenBlock>,
+}
+
+/// A sequence number, and in its highest bit whether the block is settled.
+#[derive(Clone, Copy)]
+struct OpenBlock(u64);
+
+impl OpenBlock {
+    const SETTLED: u64 = 1 << 63;
+
+    fn sequence(self) -> Sequence {
+        self.0 & !Self::SETTLED
+    }
+
+    fn is_settled(self) -> bool {
+        self.0 & Self::SETTLED != 0
+    }
 }
 
 struct State {
+    /// Blocks that some sink still needs from here, and what lies between them.
     slots: VecDeque<Slot>,
     /// Sequence number of `slots[0]`.
     first: Sequence,
     bytes: usize,
-    /// Where each sink reads next.
-    cursors: Vec<Sequence>,
+    cursors: Vec<Cursor>,
     writers: usize,
 }
 
@@ -91,7 +116,13 @@ pub fn open(config: Config, ledgers: Vec<Arc<Ledger>>) -> (Writer, Vec<Reader>) 
     assert!(sinks <= block::SINKS_MAX, "the configuration limits the number of sinks");
     let shared = Arc::new(Shared {
         config,
-        state: Mutex::new(State { slots: VecDeque::new(), first: 0, bytes: 0, cursors: vec![0; sinks], writers: 1 }),
+        state: Mutex::new(State {
+            slots: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            cursors: (0..sinks).map(|_| Cursor::default()).collect(),
+            writers: 1,
+        }),
         ledgers,
         readable: Notify::new(),
         writable: Notify::new(),
@@ -159,13 +190,7 @@ impl Writer {
         let sequence = state.first + state.slots.len() as u64;
         let sinks = block.sinks;
         state.bytes += cost_bytes;
-        state.slots.push_back(Slot {
-            block: Some(block.clone()),
-            cost_bytes,
-            unread: sinks,
-            held: sinks,
-            unsettled: sinks,
-        });
+        state.slots.push_back(Slot { block: Some(block.clone()), cost_bytes, unread: sinks, held: sinks });
         for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
             if sinks & (1 << sink) != 0 {
                 ledger.receive(block.records_for(sink) as u64);
@@ -182,7 +207,6 @@ impl Writer {
         let slot = &mut state.slots[place];
         let unread = std::mem::take(&mut slot.unread);
         slot.held &= !unread;
-        slot.unsettled &= !unread;
         if let Some(block) = &slot.block {
             for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
                 if unread & (1 << sink) != 0 {
@@ -196,13 +220,13 @@ impl Writer {
 }
 
 impl State {
-    /// Gives back what a slot's block cost if no sink holds it, and forgets settled slots at the front.
+    /// Gives back what a slot's block cost if no sink holds it, and forgets such slots at the front.
     fn free(&mut self, place: usize) {
         let slot = &mut self.slots[place];
         if slot.held == 0 && slot.block.take().is_some() {
             self.bytes -= slot.cost_bytes;
         }
-        while self.slots.front().is_some_and(|slot| slot.held == 0 && slot.unsettled == 0) {
+        while self.slots.front().is_some_and(|slot| slot.held == 0) {
             self.slots.pop_front();
             self.first += 1;
         }
@@ -226,7 +250,8 @@ impl Reader {
             {
                 let state = &mut *self.shared.lock();
                 let bit = 1 << self.sink;
-                let mut next = state.cursors[self.sink].max(state.first);
+                let cursor = &mut state.cursors[self.sink];
+                let mut next = cursor.next.max(state.first);
                 let mut found = None;
                 while let Some(slot) = state.slots.get_mut((next - state.first) as usize) {
                     let sequence = next;
@@ -238,9 +263,10 @@ impl Reader {
                     }
                     // `first` cannot move while the lock is held.
                 }
-                state.cursors[self.sink] = next;
-                if found.is_some() {
-                    return found;
+                cursor.next = next;
+                if let Some((sequence, block)) = found {
+                    cursor.open.push_back(OpenBlock(sequence));
+                    return Some((sequence, block));
                 }
                 if state.writers == 0 {
                     return None;
@@ -269,33 +295,40 @@ impl Settler {
         self.clear(sequence, false);
     }
 
-    /// Every record of that block for this sink is delivered, rejected or dropped, and counted so.
+    /// Every record of that block for this sink is delivered, rejected or dropped, and counted so. Releases it as well.
     pub fn settle(&self, sequence: Sequence) {
         self.clear(sequence, true);
     }
 
-    /// The lowest number this sink has not settled; all below are.
+    /// The lowest number this sink has not settled; all below are, or hold nothing for it.
     pub fn watermark(&self) -> Sequence {
         let state = self.shared.lock();
-        let bit = 1 << self.sink;
-        let unsettled = state.slots.iter().position(|slot| slot.unsettled & bit != 0);
-        state.first + unsettled.unwrap_or(state.slots.len()) as u64
+        let cursor = &state.cursors[self.sink];
+        if let Some(open) = cursor.open.front() {
+            return open.sequence();
+        }
+        let read = (cursor.next.max(state.first) - state.first) as usize;
+        let unread = state.slots.iter().skip(read).position(|slot| slot.unread & (1 << self.sink) != 0);
+        state.first + unread.map_or(state.slots.len(), |place| read + place) as u64
     }
 
     fn clear(&self, sequence: Sequence, settled: bool) {
-        let mut state = self.shared.lock();
-        let Some(place) = sequence.checked_sub(state.first).map(|place| place as usize) else { return };
-        let bit = 1 << self.sink;
-        let Some(slot) = state.slots.get_mut(place) else { return };
-        slot.held &= !bit;
+        let state = &mut *self.shared.lock();
         if settled {
-            slot.unsettled &= !bit;
+            let open = &mut state.cursors[self.sink].open;
+            if let Ok(place) = open.binary_search_by_key(&sequence, |open| open.sequence()) {
+                open[place].0 |= OpenBlock::SETTLED;
+            }
+            while open.front().is_some_and(|open| open.is_settled()) {
+                open.pop_front();
+            }
         }
+        let Some(place) = sequence.checked_sub(state.first).map(|place| place as usize) else { return };
+        let Some(slot) = state.slots.get_mut(place) else { return };
+        slot.held &= !(1 << self.sink);
         let before = state.bytes;
         state.free(place);
-        let freed = state.bytes < before;
-        drop(state);
-        if freed {
+        if state.bytes < before {
             self.shared.writable.notify_waiters();
         }
     }

@@ -6,6 +6,9 @@
 //!
 //! Imports nothing of ours.
 
+pub mod json;
+pub mod msgpack;
+
 /// Names that meshlens itself knows. Everything else travels as [`Name::Text`] or [`Name::Json`].
 ///
 /// The spelling is that of the ECS Service Connect JSON access log; what that format does not have is spelled as Istio and
@@ -190,6 +193,8 @@ pub enum Name<'a> {
     Text(&'a [u8]),
     /// The inside of a JSON string, escapes kept; valid JSON and UTF-8.
     Json(&'a [u8]),
+    /// Raw bytes (as [`Name::Text`]) that redaction rewrote: a range of [`Record::scratch`].
+    Scratch(Span),
 }
 
 impl<'a> Name<'a> {
@@ -203,11 +208,13 @@ impl<'a> Name<'a> {
         Key::from_name(name).map_or(Self::Json(name), Self::Known)
     }
 
-    /// The bytes of the name, as they were given (JSON escapes not resolved).
+    /// The bytes of the name, as they were given (JSON escapes not resolved). Empty for a rewritten name: see
+    /// [`Record::name_bytes`].
     pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Known(key) => key.name().as_bytes(),
             Self::Text(name) | Self::Json(name) => name,
+            Self::Scratch(_) => b"",
         }
     }
 }
@@ -306,6 +313,8 @@ pub struct Record<'a> {
     pub ambiguous: u64,
     /// Where redaction writes what cannot be said by shortening a span.
     pub scratch: Vec<u8>,
+    /// Room in which redaction resolves a document and a string before it reads them. Holds nothing between calls.
+    pub spare: [Vec<u8>; 2],
 }
 
 const _: () = assert!(KEY_COUNT <= 64, "Record::ambiguous is a bit set of 64");
@@ -327,6 +336,7 @@ impl<'a> Record<'a> {
             parsed: Vec::with_capacity(32),
             ambiguous: 0,
             scratch: Vec::new(),
+            spare: [Vec::new(), Vec::new()],
         }
     }
 
@@ -376,8 +386,19 @@ impl<'a> Record<'a> {
 
     /// The value of a field by name: of the parsed line first, of the envelope else. Linear; for names that are not [`Key`]s.
     pub fn get_by_name(&self, name: &[u8]) -> Option<&Value<'a>> {
-        let named = |field: &&Field<'a>| field.name.bytes() == name;
+        let named = |field: &&Field<'a>| self.name_bytes(&field.name) == name;
         self.parsed.iter().find(named).or_else(|| self.envelope.iter().find(named)).map(|field| &field.value)
+    }
+
+    /// The bytes of a name, wherever they stand (JSON escapes not resolved).
+    pub fn name_bytes<'s>(&'s self, name: &Name<'a>) -> &'s [u8]
+    where
+        'a: 's,
+    {
+        match *name {
+            Name::Scratch(span) => self.scratch.get(span.range()).unwrap_or_default(),
+            _ => name.bytes(),
+        }
     }
 
     /// The bytes of a textual value: raw for text and scratch, escapes kept for JSON; digits of a number. `None` for the rest.

@@ -1,1 +1,282 @@
-//! Envoy json (to be written).
+//! Recognises and reads JSON lines: access logs by their keys, and events of outlier detection.
+//!
+//! There is no marker that says "access log": each product chooses its keys, and applications write JSON with `method`,
+//! `path` and `duration` too. So every member is counted as evidence while it goes into the record (`Evidence`), and
+//! the object's end decides; a line that is none is taken back out of the record.
+//!
+//! Accepted in any order and with any members besides: the keys of Service Connect (8 to 16 of them), of its older
+//! description (11), Istio's and Consul's, Envoy Gateway's (`:authority`, `x-envoy-origin-path`), Contour's (`@timestamp`).
+
+use crate::envoy::scan::{Scanner, Token, is_number};
+use crate::record::{Field, Key, Kind, Name, Record, Value};
+use crate::timestamp::parse_rfc3339_ns;
+
+/// An object with more members is not looked at; it passes as it is.
+const MEMBERS_MAX: usize = 1024;
+
+/// Parses a line that begins as a JSON object, sets `record.time_ns` of an access log, and says what it is. Fields stay in
+/// the record for an access log only.
+pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Kind {
+    let before = record.parsed.len();
+    let evidence = read(line, record);
+    let kind = evidence.as_ref().map_or(Kind::Other, Evidence::kind);
+    match evidence {
+        Some(evidence) if kind == Kind::Access => {
+            if let Some(time_ns) = evidence.start_ns.or(evidence.timestamp_ns) {
+                record.time_ns = time_ns;
+            }
+        }
+        _ => record.parsed.truncate(before),
+    }
+    kind
+}
+
+fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Option<Evidence> {
+    let mut scanner = Scanner::new(str::from_utf8(line).ok()?);
+    let mut evidence = Evidence::default();
+    let mut members = 0;
+    scanner.open()?;
+    while let Some((name, token)) = scanner.member(members == 0)? {
+        members += 1;
+        if members > MEMBERS_MAX {
+            return None;
+        }
+        let name = Name::json(name);
+        evidence.weigh(name, token);
+        record.parsed.push(Field { name, value: value(name, token) });
+    }
+    Some(evidence)
+}
+
+fn value<'a>(name: Name<'a>, token: Token<'a>) -> Value<'a> {
+    match token {
+        Token::String(text) => match name {
+            // Releases without typed JSON print every value as text, what is absent as a dash.
+            Name::Known(key) if is_access(key) && text == b"-" => Value::Null,
+            Name::Known(key) if is_numeric(key) && is_number(text) => Value::Number(text),
+            _ => Value::Json(text),
+        },
+        Token::Number(text) => Value::Number(text),
+        Token::Nested(text) => Value::JsonValue(text),
+        Token::Bool(truth) => Value::Bool(truth),
+        Token::Null => Value::Null,
+    }
+}
+
+/// Whether the key belongs to access logs, not to the record around them.
+fn is_access(key: Key) -> bool {
+    key as u8 <= Key::ConnectionId as u8
+}
+
+fn is_numeric(key: Key) -> bool {
+    use Key::{BytesReceived, BytesSent, ConnectionId, DownstreamRemotePort, Duration, ResponseCode};
+    matches!(key, ResponseCode | BytesReceived | BytesSent | Duration | ConnectionId | DownstreamRemotePort)
+}
+
+/// What an object's members say about it.
+#[derive(Debug, Default)]
+struct Evidence {
+    start_ns: Option<i64>,
+    timestamp_ns: Option<i64>,
+    /// It says how a request ended or how long it took.
+    outcome: bool,
+    /// Keys that hardly anyone but Envoy's formats uses.
+    strong: u32,
+    /// Keys that applications use as well.
+    weak: u32,
+    /// Keys of an application's own log lines.
+    foreign: bool,
+    cluster_name: bool,
+    ejection: bool,
+}
+
+impl Evidence {
+    fn weigh(&mut self, name: Name<'_>, token: Token<'_>) {
+        match name {
+            Name::Known(key) => self.weigh_known(key, token),
+            Name::Text(name) | Name::Json(name) => self.weigh_unknown(name, token),
+            // Only redaction makes these, and it comes later.
+            Name::Scratch(_) => {}
+        }
+    }
+
+    fn weigh_known(&mut self, key: Key, token: Token<'_>) {
+        use Key::{Duration, GrpcStatus, Level, Method, Path, Protocol, RequestId, ResponseCode, StartTime, UserAgent};
+        match key {
+            StartTime => self.start_ns = self.start_ns.or(time(token)),
+            Level => self.foreign = true,
+            Duration => {
+                self.outcome = true;
+                self.weak += 1;
+            }
+            ResponseCode => {
+                self.outcome = true;
+                self.strong += 1;
+            }
+            Method | Path | Protocol | RequestId | UserAgent | GrpcStatus => self.weak += 1,
+            key if is_access(key) => self.strong += 1,
+            _ => {}
+        }
+    }
+
+    fn weigh_unknown(&mut self, name: &[u8], token: Token<'_>) {
+        match name {
+            b"@timestamp" => self.timestamp_ns = self.timestamp_ns.or(time(token)),
+            b"x_forwarded_for" | b"x-forwarded-for" | b":authority" | b"x-envoy-upstream-service-time" => {
+                self.strong += 1
+            }
+            b"x-envoy-origin-path" | b"x-envoy-original-path" | b"upstream_cluster_raw" => self.strong += 1,
+            b"duration_ms" => {
+                self.outcome = true;
+                self.weak += 1;
+            }
+            b"user-agent" | b"x-request-id" | b"x_request_id" | b":path" | b":method" | b"grpc_status_number" => {
+                self.weak += 1
+            }
+            b"msg" | b"message" | b"severity" | b"logger" | b"lvl" => self.foreign = true,
+            b"cluster_name" => self.cluster_name = true,
+            b"action" => self.ejection |= matches!(token, Token::String(b"EJECT" | b"UNEJECT")),
+            _ => {}
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        if self.is_access() {
+            Kind::Access
+        } else if self.cluster_name && self.ejection {
+            // envoy.data.cluster.v3.OutlierDetectionEvent
+            Kind::Envoy
+        } else {
+            Kind::Other
+        }
+    }
+
+    fn is_access(&self) -> bool {
+        let (strong, all) = (self.strong, self.strong + self.weak);
+        if self.foreign && strong < 5 {
+            return false;
+        }
+        if self.start_ns.is_some() {
+            (strong >= 1 && all >= 4) || strong >= 3
+        } else if self.timestamp_ns.is_some() {
+            strong >= 2 && all >= 4
+        } else {
+            self.outcome && strong >= 3 && all >= 5
+        }
+    }
+}
+
+fn time(token: Token<'_>) -> Option<i64> {
+    match token {
+        Token::String(text) => parse_rfc3339_ns(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(line: &str) -> Kind {
+        let mut record = Record::new();
+        let kind = parse(line.as_bytes(), &mut record);
+        assert_eq!(record.parsed.is_empty(), kind != Kind::Access, "{line}");
+        kind
+    }
+
+    const ACCESS: [&str; 8] = [
+        // Service Connect, HTTP, in an older release's order.
+        r#"{"start_time":"2025-11-11T07:40:46.216Z","bytes_received":0,"user_agent":"curl/8.11.1","protocol":"HTTP/1.1","forwarded_for":null,"bytes_sent":11,"path":"/","duration":1,"request_id":"c1","method":"GET","authority":"app","response_code":200,"upstream_service_time":"1"}"#,
+        // Service Connect, TCP.
+        r#"{"bytes_received":0,"bytes_sent":0,"connection_id":71,"connection_termination_details":null,"downstream_remote_address":"127.0.0.1:36378","downstream_remote_port":36378,"duration":0,"start_time":"2026-11-22T02:37:27.171Z"}"#,
+        // Istio of 2020: everything is text.
+        r#"{"bytes_sent":"135","upstream_cluster":"outbound|80||x","authority":"x:80","path":"/status/418","duration":"2","response_code":"418","response_flags":"-","start_time":"2020-12-08T03:24:22.162Z","method":"GET","x_forwarded_for":"-","istio_policy_status":"-"}"#,
+        // Envoy Gateway.
+        r#"{":authority":"www.example.com","bytes_received":0,"bytes_sent":121258,"duration":11,"method":"GET","protocol":"HTTP/2","response_code":200,"response_flags":"-","start_time":"2025-12-31T16:37:40.479Z","user-agent":"Mozilla","x-envoy-origin-path":"/a.webp","x-request-id":"3b"}"#,
+        // Contour.
+        r#"{"@timestamp":"2025-12-31T16:37:40.479Z","authority":"a","bytes_received":0,"bytes_sent":1,"duration":11,"method":"GET","path":"/","response_code":200,"response_flags":null,"uber_trace_id":null}"#,
+        // A format of one's own, with a duration under another name.
+        r#"{"start_time":"2026-08-08T10:00:00.123Z","method":"GET","path":"/v1","authority":"f:8443","response_code":200,"bytes_sent":512,"duration_ms":42,"session_id":"s"}"#,
+        // The least: a start time, a status and what was asked for.
+        r#"{"start_time":"2026-08-08T10:00:00.123Z","method":"GET","path":"/v1","response_code":200,"duration":42}"#,
+        // No time at all.
+        r#"{"method":"GET","path":"/v1","response_code":200,"response_flags":"-","upstream_host":"1.2.3.4:5","duration":42}"#,
+    ];
+
+    #[test]
+    fn access_logs_of_many_products() {
+        for line in ACCESS {
+            assert_eq!(kind(line), Kind::Access, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_cut_of_an_access_log_is_none() {
+        for line in ACCESS {
+            for cut in 0..line.len() {
+                assert_eq!(kind(&line[..cut]), Kind::Other, "{}", &line[..cut]);
+            }
+        }
+    }
+
+    #[test]
+    fn applications_own_json() {
+        for line in [
+            "{}",
+            r#"{"msg":"done","duration":12}"#,
+            r#"{"level":"info","method":"GET","path":"/x"}"#,
+            r#"{"level":"info","start_time":"2026-08-08T10:00:00.123Z","method":"GET","path":"/x","response_code":200,"duration":3}"#,
+            r#"{"start_time":"2026-08-08T10:00:00.123Z","job":"x","duration":3}"#,
+            r#"{"start_time":"2026-08-08T10:00:00.123Z","method":"GET","path":"/x","user_agent":"c","request_id":"1","duration":3}"#,
+            r#"{"@timestamp":"2026-08-08T10:00:00.123Z","method":"GET","path":"/x","response_code":200,"duration":3}"#,
+            r#"{"method":"GET","path":"/x","protocol":"HTTP/1.1","user_agent":"c","response_code":200,"duration":3}"#,
+            r#"{"cluster_name":"x","action":"create"}"#,
+            r#"{"action":"EJECT"}"#,
+            r#"{"log":{"start_time":"2026-08-08T10:00:00.123Z","response_code":200,"bytes_sent":1,"bytes_received":1}}"#,
+        ] {
+            assert_eq!(kind(line), Kind::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn outlier_events_are_envoy_s() {
+        let line = r#"{"type":"CONSECUTIVE_5XX","timestamp":"2026-08-08T10:00:00.123Z","cluster_name":"egress","upstream_url":"10.0.0.1:80","action":"EJECT","num_ejections":1,"enforced":true,"eject_consecutive_event":{}}"#;
+        assert_eq!(kind(line), Kind::Envoy);
+    }
+
+    #[test]
+    fn values_become_what_they_are() {
+        let line = r#"{"start_time":"2026-11-22T02:36:32.784Z","response_code":"200","bytes_sent":1e+06,"bytes_received":"-","duration":"07","upstream_host":"-","user_agent":"a\"b","session":"-","labels":{"a":[1]},"ok":true,"response_code":503}"#;
+        let mut record = Record::new();
+        assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+        assert_eq!(record.time_ns, 1_795_314_992_784_000_000);
+        let values: Vec<Value<'_>> = record.parsed.iter().map(|field| field.value).collect();
+        assert_eq!(
+            values,
+            [
+                Value::Json(b"2026-11-22T02:36:32.784Z"),
+                Value::Number(b"200"),
+                Value::Number(b"1e+06"),
+                Value::Null,
+                Value::Json(b"07"),
+                Value::Null,
+                Value::Json(br#"a\"b"#),
+                Value::Json(b"-"),
+                Value::JsonValue(br#"{"a":[1]}"#),
+                Value::Bool(true),
+                Value::Number(b"503"),
+            ]
+        );
+        assert_eq!(record.parsed[7].name, Name::Json(b"session"));
+        assert_eq!(record.get(Key::ResponseCode), Some(&Value::Number(b"200")));
+    }
+
+    #[test]
+    fn a_time_that_is_none_leaves_the_record_s() {
+        let line = r#"{"start_time":"yesterday","response_code":200,"bytes_sent":1,"bytes_received":1,"method":"GET","path":"/"}"#;
+        let mut record = Record::new();
+        record.time_ns = 7;
+        assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+        assert_eq!(record.time_ns, 7);
+    }
+}

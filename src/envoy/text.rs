@@ -1,1 +1,423 @@
-//! Envoy text (to be written).
+//! Reads access logs in text, which escapes nothing: a client may put quotes, blanks and whole imitated log lines into its
+//! user agent, path, `x-forwarded-for` and request id.
+//!
+//! One layout against one line (`read`): the head is anchored left, the tail right, and every joint between two free
+//! fields is looked for twice, as far left and as far right as the others allow. Where both searches end at the same place
+//! for every joint, the layout can be read in one way only. Where they differ, the fields on both sides are *ambiguous*:
+//! they are marked in the record, and what is most plausible is taken: a short path and `x-forwarded-for`, with the surplus
+//! in the user agent.
+//!
+//! Several layouts against one line ([`parse`]): where no value holds a quote, a layout with a single reading whose request
+//! id looks like one settles it. Otherwise all that fit are weighed, and a field is marked as well if another layout that
+//! deserves belief says differently. What the stream spoke before ([`Memory`]) only decides where the bytes leave it open.
+//!
+//! Cost: for a usual line one pass over its quotes, and a few comparisons for each layout tried before; no allocation.
+//! Hostile lines stay linear in their length: a strict value is bounded, and a joint is tried once at each anchor.
+
+use memchr::{memchr, memchr_iter, memmem, memrchr_iter};
+
+use crate::envoy::format::{FIELDS_MAX, Item, JOINTS_MAX, Joint, Layout};
+use crate::envoy::shape::{Shape, is_count, is_uuid};
+use crate::record::{Field, Key, Name, Record};
+
+/// What a stream has spoken so far: hints, never proof.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// The layout of the last line, which is tried first.
+    last: Option<u8>,
+    /// Layouts that had a line with a single reading, as a bit set.
+    confirmed: u64,
+}
+
+impl Memory {
+    fn confirms(&self, layout: usize) -> bool {
+        self.confirmed & bit_of(layout) != 0
+    }
+
+    fn learn(&mut self, layout: usize) {
+        self.last = u8::try_from(layout).ok();
+        self.confirmed |= bit_of(layout);
+    }
+}
+
+/// A span of the line: start and end in bytes.
+type Span = (u32, u32);
+
+/// One reading of a line.
+struct Reading {
+    /// By [`crate::envoy::format::Slot::index`].
+    spans: [Span; FIELDS_MAX],
+    /// Keys that another reading by the same layout fills differently, as a bit set over [`Key`].
+    ambiguous: u64,
+    /// Whether the request id looks like one, or the layout has none.
+    id_fits: bool,
+    /// Whether the path is there and holds no blank. Envoy lets none pass, but a rewritten path may hold one, and so may
+    /// the rest of a line that is taken for a path.
+    path_fits: bool,
+    /// Whether the path holds another record's start: two records torn into each other, the first's head, the second whole.
+    is_torn: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self { spans: [(0, 0); FIELDS_MAX], ambiguous: 0, id_fits: false, path_fits: false, is_torn: false }
+    }
+
+    /// Whether nothing about it calls for a second opinion.
+    fn is_settled(&self) -> bool {
+        self.is_single() && self.id_fits && self.path_fits
+    }
+
+    fn is_single(&self) -> bool {
+        self.ambiguous == 0
+    }
+
+    fn text<'a>(&self, line: &'a [u8], layout: &Layout, key: Key) -> Option<&'a [u8]> {
+        layout.slot(key).map(|slot| self.at(line, slot.index))
+    }
+
+    fn at<'a>(&self, line: &'a [u8], index: usize) -> &'a [u8] {
+        let (start, end) = self.spans[index];
+        line.get(start as usize..end as usize).unwrap_or_default()
+    }
+}
+
+/// Parses a line that begins as an access log in text. On success fields and marks are in the record; otherwise it is
+/// untouched. Lines of 4 GiB and more are not read.
+pub fn parse<'a>(layouts: &[Layout], memory: &mut Memory, line: &'a [u8], record: &mut Record<'a>) -> bool {
+    if u32::try_from(line.len()).is_err() {
+        return false;
+    }
+    let mut reading = Reading::new();
+    let Some(best) = choose(layouts, memory, line, &mut reading) else { return false };
+    record.ambiguous |= reading.ambiguous;
+    for slot in &layouts[best].slots {
+        let value = slot.shape.value(reading.at(line, slot.index));
+        record.parsed.push(Field { name: Name::Known(slot.key), value });
+    }
+    true
+}
+
+/// The layout to believe, with its reading.
+fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Reading) -> Option<usize> {
+    let quotes = memchr_iter(b'"', line).count();
+    let last = memory.last.map(usize::from).filter(|last| *last < layouts.len());
+    let others = (0..layouts.len()).filter(|layout| Some(*layout) != last);
+    let mut best: Option<(u32, usize)> = None;
+    for layout in last.into_iter().chain(others) {
+        if !read(&layouts[layout], line, quotes, reading) {
+            continue;
+        }
+        let plain = quotes == layouts[layout].quotes;
+        let spoken = memory.confirms(layout);
+        // A request id in the authority's place: perhaps everything is one place off.
+        let shifted = reading.text(line, &layouts[layout], Key::Authority).is_some_and(is_uuid);
+        if reading.is_settled()
+            && !shifted
+            && (plain || (spoken && !has_rival(layouts, memory, layout, (line, quotes))))
+        {
+            memory.last = u8::try_from(layout).ok();
+            if plain {
+                memory.learn(layout);
+            }
+            return Some(layout);
+        }
+        let weight = weight(reading, memory.confirms(layout));
+        if best.is_none_or(|(most, at)| weight > most || (weight == most && layout < at)) {
+            best = Some((weight, layout));
+        }
+    }
+    let (_, best) = best?;
+    if !read(&layouts[best], line, quotes, reading) || reading.is_torn {
+        return None;
+    }
+    let (single, plain) = (reading.is_single(), quotes == layouts[best].quotes);
+    reading.ambiguous |= doubts_from_others(layouts, memory, (line, quotes), best, reading);
+    if !memory.confirms(best) {
+        reading.ambiguous |= doubts_about_the_layout(layouts, memory, (best, plain), single, reading);
+    }
+    if single && plain && reading.path_fits && !is_maybe_cut(layouts, memory, best) {
+        memory.learn(best);
+    }
+    Some(best)
+}
+
+/// Whether the line can be read by another layout that the stream has spoken. Only such a one may cast doubt on a settled
+/// reading by a layout that the stream has spoken.
+fn has_rival(layouts: &[Layout], memory: &Memory, chosen: usize, (line, quotes): (&[u8], usize)) -> bool {
+    if memory.confirmed & !bit_of(chosen) == 0 {
+        return false;
+    }
+    let mut reading = Reading::new();
+    layouts
+        .iter()
+        .enumerate()
+        .any(|(rival, layout)| rival != chosen && memory.confirms(rival) && read(layout, line, quotes, &mut reading))
+}
+
+/// A path without blanks says most, a request id where one belongs comes second, the stream's past third, a single reading
+/// last.
+fn weight(reading: &Reading, confirmed: bool) -> u32 {
+    let flags = [reading.path_fits, reading.id_fits, confirmed, reading.is_single()];
+    flags.iter().zip([16, 8, 3, 2]).filter(|(holds, _)| **holds).map(|(_, weight)| weight).sum()
+}
+
+/// Whether the stream speaks a layout of which this one would be the beginning.
+fn is_maybe_cut(layouts: &[Layout], memory: &Memory, layout: usize) -> bool {
+    (0..layouts.len()).any(|longer| memory.confirms(longer) && layouts[layout].is_start_of(&layouts[longer]))
+}
+
+/// Keys that other layouts, as far as they deserve belief, fill differently from the best.
+fn doubts_from_others(
+    layouts: &[Layout],
+    memory: &Memory,
+    (line, quotes): (&[u8], usize),
+    best: usize,
+    chosen: &Reading,
+) -> u64 {
+    let confirmed = memory.confirms(best);
+    let (single, plain) = (chosen.is_single(), quotes == layouts[best].quotes);
+    let mut marks = 0;
+    let mut other = Reading::new();
+    for (index, layout) in layouts.iter().enumerate() {
+        if index == best || !read(layout, line, quotes, &mut other) {
+            continue;
+        }
+        let open = !single || (!plain && (other.id_fits || other.is_single()));
+        let credible = memory.confirms(index)
+            || (!confirmed && if other.id_fits { open || !chosen.id_fits } else { open && !chosen.id_fits });
+        if !credible {
+            continue;
+        }
+        for slot in &layouts[best].slots {
+            let open = other.ambiguous & bit(slot.key) != 0;
+            if open || other.text(line, layout, slot.key) != Some(chosen.at(line, slot.index)) {
+                marks |= bit(slot.key);
+            }
+        }
+    }
+    marks
+}
+
+/// What to doubt about a layout that the stream has not spoken before.
+///
+/// All but the line's start, if the values hold quotes and the stream speaks another layout, or if the path is none. All
+/// that the end anchors, if the request id does not vouch for it: it may be a layout not known with one more field, or a
+/// longer one cut off.
+fn doubts_about_the_layout(
+    layouts: &[Layout],
+    memory: &Memory,
+    (best, plain): (usize, bool),
+    single: bool,
+    reading: &Reading,
+) -> u64 {
+    let layout = &layouts[best];
+    if !reading.path_fits || (!plain && memory.confirmed != 0) {
+        let doubted = layout.slots.iter().filter(|slot| !matches!(slot.key, Key::StartTime | Key::Method));
+        return doubted.fold(0, |marks, slot| marks | bit(slot.key));
+    }
+    let weak = layout.slots.last().is_some_and(|slot| slot.shape == Shape::Authority);
+    if reading.id_fits || (single && !weak && !is_maybe_cut(layouts, memory, best)) {
+        return 0;
+    }
+    let anchored = |key: Key| matches!(key, Key::Authority | Key::UpstreamHost | Key::StreamId);
+    let freely = layout.free.iter().skip(1).fold(0, |marks, slot| marks | bit(slot.key));
+    layout.slots.iter().filter(|slot| anchored(slot.key)).fold(freely, |marks, slot| marks | bit(slot.key))
+}
+
+/// A layout in [`Memory::confirmed`]; those after the 64th are never remembered.
+fn bit_of(layout: usize) -> u64 {
+    u32::try_from(layout).ok().and_then(|layout| 1u64.checked_shl(layout)).unwrap_or_default()
+}
+
+fn bit(key: Key) -> u64 {
+    1 << key as u8
+}
+
+/// Reads a line, which holds so many quotes, by a layout; false if it does not fit.
+fn read(layout: &Layout, line: &[u8], quotes: usize, reading: &mut Reading) -> bool {
+    reading.ambiguous = 0;
+    if quotes < layout.quotes {
+        return false;
+    }
+    let Some(tail) = backward(&layout.tail, line, line.len(), &mut reading.spans) else { return false };
+    let Some(head) = forward(&layout.head, line, 0, &mut reading.spans) else { return false };
+    (reading.id_fits, reading.path_fits, reading.is_torn) = (true, true, false);
+    if layout.free.is_empty() {
+        return head == line.len();
+    }
+    let single = quotes == layout.quotes && layout.joints.iter().all(|joint| joint.byte == b'"');
+    head <= tail
+        && read_free(layout, line, (head, tail, single), reading).is_some()
+        && is_plausible(layout, line, reading)
+}
+
+/// Finds the joints between `head` and `tail`, and with them the free fields. With `single` the line has no quote that is
+/// not a literal's, so that there is nothing to look for from the right.
+fn read_free(
+    layout: &Layout,
+    line: &[u8],
+    (head, tail, single): (usize, usize, bool),
+    reading: &mut Reading,
+) -> Option<()> {
+    let joints = &layout.joints;
+    let mut found = [(0, 0, 0); JOINTS_MAX];
+    let mut from = head;
+    for (joint, found) in joints.iter().zip(&mut found) {
+        *found = first(joint, line, from, tail, &mut reading.spans)?;
+        from = found.1;
+    }
+    let mut to = tail;
+    for (place, joint) in joints.iter().enumerate().rev().filter(|_| !single) {
+        let left = found[place];
+        let right = last(joint, line, left.0, to, &mut reading.spans)?;
+        to = right.0;
+        if left.0 == right.0 {
+            continue;
+        }
+        let strict = joint.items.iter().filter_map(|item| match item {
+            Item::Field(slot) => Some(slot.key),
+            Item::Literal(_) => None,
+        });
+        let around = [layout.free[place].key, layout.free[place + 1].key];
+        reading.ambiguous = strict.chain(around).fold(reading.ambiguous, |marks, key| marks | bit(key));
+        if place >= layout.roomy {
+            found[place] = right;
+        } else {
+            // The search from the right has overwritten what the strict fields were on the left.
+            fit_at(joint, line, left.2, left.0, left.1, &mut reading.spans)?;
+        }
+    }
+    let mut start = head;
+    for (place, slot) in layout.free.iter().enumerate() {
+        let (end, next) = if place < joints.len() { (found[place].0, found[place].1) } else { (tail, tail) };
+        reading.spans[slot.index] = (start as u32, end as u32);
+        start = next;
+    }
+    Some(())
+}
+
+/// Whether the values go together; judges the request id on the way.
+fn is_plausible(layout: &Layout, line: &[u8], reading: &mut Reading) -> bool {
+    let path = reading.text(line, layout, Key::Path).unwrap_or_default();
+    if layout.slot(Key::Path).is_some() {
+        let blank = memchr(b' ', path).is_some();
+        reading.path_fits = !blank && !path.is_empty();
+        reading.is_torn = blank && memmem::find(path, b"Z] ").is_some();
+    }
+    if let Some(slot) = layout.slot(Key::ConnectionTerminationDetails)
+        && slot.shape.is_free()
+        && !is_termination(reading.at(line, slot.index))
+    {
+        return false;
+    }
+    let Some(id) = reading.text(line, layout, Key::RequestId) else { return true };
+    let nobody = id == b"-" && reading.text(line, layout, Key::UserAgent).is_none_or(|agent| agent == b"-");
+    reading.id_fits = nobody || is_uuid(id);
+    if let Some(stream) = reading.text(line, layout, Key::StreamId)
+        && stream != id
+    {
+        // Where a border is open, the one taken may be the wrong one; where none is, this is not the layout.
+        let end = layout.slot(Key::RequestId).map_or(0, |slot| reading.spans[slot.index].1 as usize);
+        let open = reading.ambiguous & bit(Key::StreamId) != 0
+            || (reading.ambiguous & bit(Key::RequestId) != 0 && line[..end].ends_with(stream));
+        if !open && !is_uuid(stream) && !is_count(stream) {
+            return false;
+        }
+        reading.id_fits &= !open;
+    } else if layout.slot(Key::StreamId).is_some() && id != b"-" {
+        // Said twice, at both ends of what could be misread.
+        reading.id_fits = true;
+    }
+    true
+}
+
+/// `-`, a word, or a sentence; not further columns of a layout that is not known.
+fn is_termination(text: &[u8]) -> bool {
+    if memchr(b' ', text).is_none() {
+        return true;
+    }
+    let wordy = |word: Option<&[u8]>| word.is_some_and(|word| word.iter().any(u8::is_ascii_alphabetic));
+    let words = |byte: &u8| *byte == b' ';
+    memmem::find(text, b"Z] ").is_none() && wordy(text.split(words).next()) && wordy(text.rsplit(words).next())
+}
+
+/// Matches strict items from `from` on; the end of the last.
+fn forward(items: &[Item], line: &[u8], from: usize, spans: &mut [Span; FIELDS_MAX]) -> Option<usize> {
+    let mut at = from;
+    for item in items {
+        match item {
+            Item::Literal(text) => {
+                if !is_same(line.get(at..at + text.len())?, text) {
+                    return None;
+                }
+                at += text.len();
+            }
+            Item::Field(slot) => {
+                let end = slot.shape.end(line, at)?;
+                spans[slot.index] = (at as u32, end as u32);
+                at = end;
+            }
+        }
+    }
+    Some(at)
+}
+
+/// Matches strict items that end at `to`; the start of the first.
+fn backward(items: &[Item], line: &[u8], to: usize, spans: &mut [Span; FIELDS_MAX]) -> Option<usize> {
+    let mut at = to;
+    for item in items.iter().rev() {
+        match item {
+            Item::Literal(text) => {
+                let start = at.checked_sub(text.len())?;
+                if !is_same(line.get(start..at)?, text) {
+                    return None;
+                }
+                at = start;
+            }
+            Item::Field(slot) => {
+                let start = slot.shape.start(line, at)?;
+                spans[slot.index] = (start as u32, at as u32);
+                at = start;
+            }
+        }
+    }
+    Some(at)
+}
+
+/// Compares a few bytes, literals of one to three most of them, for which a call to `memcmp` costs more than the work.
+fn is_same(text: &[u8], literal: &[u8]) -> bool {
+    text.iter().zip(literal).all(|(ours, theirs)| ours == theirs)
+}
+
+/// Start, end, and where the anchor's literal stands.
+type Match = (usize, usize, usize);
+
+/// The leftmost place of a joint within `from..to`.
+fn first(joint: &Joint, line: &[u8], from: usize, to: usize, spans: &mut [Span; FIELDS_MAX]) -> Option<Match> {
+    let places = memchr_iter(joint.byte, line.get(from..to)?);
+    places
+        .filter_map(|place| (from + place).checked_sub(joint.offset))
+        .find_map(|at| fit_at(joint, line, at, from, to, spans))
+}
+
+/// The rightmost place of a joint within `from..to`.
+fn last(joint: &Joint, line: &[u8], from: usize, to: usize, spans: &mut [Span; FIELDS_MAX]) -> Option<Match> {
+    let places = memrchr_iter(joint.byte, line.get(from..to)?);
+    places
+        .filter_map(|place| (from + place).checked_sub(joint.offset))
+        .find_map(|at| fit_at(joint, line, at, from, to, spans))
+}
+
+fn fit_at(
+    joint: &Joint,
+    line: &[u8],
+    at: usize,
+    from: usize,
+    to: usize,
+    spans: &mut [Span; FIELDS_MAX],
+) -> Option<Match> {
+    let end = forward(joint.items.get(joint.anchor..)?, line, at, spans)?;
+    let start = backward(joint.items.get(..joint.anchor)?, line, at, spans)?;
+    (from <= start && end <= to).then_some((start, end, at))
+}

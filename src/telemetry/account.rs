@@ -214,6 +214,54 @@ pub struct Account {
     pub sinks: Vec<Arc<Ledger>>,
 }
 
+impl fmt::Display for Account {
+    /// One line: the total of each fate, and in brackets where it happened.
+    ///
+    /// `received=10 delivered=19 (cw=10 s3=9) filtered=0 rejected=1 (s3.too_old=1) dropped=0 pending=0`
+    ///
+    /// *received* counts each record once; the fates after routing count it once for each sink it went to.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tallies = |ledgers: &[Arc<Ledger>]| {
+            ledgers.iter().map(|ledger| (ledger.name.clone(), ledger.tally())).collect::<Vec<_>>()
+        };
+        let sources = tallies(&self.sources);
+        let sinks = tallies(&self.sinks);
+        write!(f, "received={}", sources.iter().map(|(_, tally)| tally.received).sum::<u64>())?;
+        let delivered: Vec<_> = sinks.iter().map(|(name, tally)| format!("{name}={}", tally.delivered)).collect();
+        write!(
+            f,
+            " delivered={} ({})",
+            sinks.iter().map(|(_, tally)| tally.delivered).sum::<u64>(),
+            delivered.join(" ")
+        )?;
+        for (word, fate) in [("filtered", Fate::Filtered), ("rejected", Fate::Rejected), ("dropped", Fate::Dropped)] {
+            let mut total = 0;
+            let mut details = Vec::new();
+            for (name, tally) in sources.iter().chain(&sinks) {
+                total += tally.of(fate);
+                for reason in Reason::ALL.into_iter().filter(|reason| reason.fate() == fate) {
+                    let records = tally.lost[reason as usize];
+                    if records > 0 {
+                        details.push(format!("{name}.{}={records}", reason.label()));
+                    }
+                }
+            }
+            write_total(f, word, total, &details)?;
+        }
+        let pending =
+            |(name, tally): &(Arc<str>, Tally)| (tally.pending() > 0).then(|| format!("{name}={}", tally.pending()));
+        let details: Vec<_> = sources.iter().chain(&sinks).filter_map(pending).collect();
+        write_total(f, "pending", sources.iter().chain(&sinks).map(|(_, tally)| tally.pending()).sum(), &details)?;
+        let truncated: u64 = sources.iter().chain(&sinks).map(|(_, tally)| tally.truncated).sum();
+        if truncated > 0 { write!(f, " truncated={truncated}") } else { Ok(()) }
+    }
+}
+
+fn write_total(f: &mut fmt::Formatter<'_>, word: &str, total: u64, details: &[String]) -> fmt::Result {
+    write!(f, " {word}={total}")?;
+    if details.is_empty() { Ok(()) } else { write!(f, " ({})", details.join(" ")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +278,26 @@ mod tests {
         assert_eq!(
             tally.to_string(),
             "received 10 delivered 6 filtered 1 (rule 1) rejected 2 (too_old 2) dropped 0 pending 1"
+        );
+    }
+
+    #[test]
+    fn the_account_is_one_line_of_fixed_words() {
+        let (source, fast, slow) = (Ledger::new("forward"), Ledger::new("cw"), Ledger::new("s3"));
+        source.receive(12);
+        source.lose(Reason::Rule, 2);
+        source.deliver(10);
+        for sink in [&fast, &slow] {
+            sink.receive(10);
+        }
+        fast.deliver(10);
+        slow.deliver(6);
+        slow.lose(Reason::TooOld, 1);
+        let account = Account { sources: vec![source.into()], sinks: vec![fast.into(), slow.into()] };
+        assert_eq!(
+            account.to_string(),
+            "received=12 delivered=16 (cw=10 s3=6) filtered=2 (forward.rule=2) rejected=1 (s3.too_old=1) dropped=0 \
+             pending=3 (s3=3)"
         );
     }
 

@@ -1,0 +1,151 @@
+//! Where a query ends in running text: at a blank, or at the quote that closes what was opened before the query.
+//!
+//! Text comes from formats that escape nothing (Envoy's access log), formats that do (JSON), JSON within JSON (`\"`), and
+//! dumps (`':path', '/x?a=b'`). A quote may also be part of the query. So a quote ends a query only if
+//!
+//! 1. the same quote (kind, and number of backslashes before it) was opened before the query began,
+//! 2. no quote opened within the query waits for it (`?a={"b":"c"}`), and all quotes within the query pair up without doubt,
+//!    and
+//! 3. it does not look like the beginning of a string (`:"`), except where a parameter is empty (`?a="`), and
+//! 4. what follows is what may follow a closed quote: the end, a blank, an escaped blank or quote, or one of `,;:)]}>|` and
+//!    then again a blank, a quote, or a bracket.
+//!
+//! In doubt the query goes on to the next blank: redaction fails closed.
+
+/// Quotes remembered as open at one time; older ones are lostten, and then close nothing.
+const OPEN_MAX: usize = 8;
+
+/// One kind of quote: the character and the number of backslashes before it.
+type Quote = (u8, usize);
+
+/// Quotes that are open, outermost first.
+#[derive(Clone, Copy)]
+struct Open {
+    quotes: [Quote; OPEN_MAX],
+    count: usize,
+    /// Whether it can no longer be told what is open.
+    lost: bool,
+}
+
+impl Open {
+    const NONE: Self = Self { quotes: [(0, 0); OPEN_MAX], count: 0, lost: false };
+
+    fn position(&self, quote: Quote) -> Option<usize> {
+        self.quotes[..self.count].iter().rposition(|&open| open == quote)
+    }
+
+    fn push(&mut self, quote: Quote) {
+        if self.count == OPEN_MAX {
+            self.quotes.rotate_left(1);
+            self.count -= 1;
+            self.lost = true;
+        }
+        self.quotes[self.count] = quote;
+        self.count += 1;
+    }
+}
+
+/// What was read of the text before a query, fed piece by piece.
+pub(super) struct Context {
+    open: Open,
+    /// The last byte that is no backslash.
+    previous: u8,
+    /// Backslashes since.
+    backslashes: usize,
+}
+
+impl Context {
+    pub fn new() -> Self {
+        Self { open: Open::NONE, previous: b' ', backslashes: 0 }
+    }
+
+    /// Reads on.
+    pub fn feed(&mut self, text: &[u8]) {
+        for &byte in text {
+            if byte == b'\\' {
+                self.backslashes += 1;
+                continue;
+            }
+            if is_quote(byte) {
+                let quote = (byte, self.backslashes);
+                if let Some(at) = self.open.position(quote) {
+                    self.open.count = at;
+                } else if comes_before_opening(self.previous) {
+                    self.open.push(quote);
+                }
+            }
+            self.previous = byte;
+            self.backslashes = 0;
+        }
+    }
+
+    /// Where the query that begins at `from` ends.
+    pub fn end_of_query(&self, text: &[u8], from: usize) -> usize {
+        let mut nested = Open::NONE;
+        let mut previous = b'=';
+        let mut backslashes = 0;
+        for (at, &byte) in text.iter().enumerate().skip(from) {
+            if is_blank(byte) {
+                return at;
+            }
+            if byte == b'\\' {
+                backslashes += 1;
+                continue;
+            }
+            if is_quote(byte) {
+                let quote = (byte, backslashes);
+                if let Some(place) = nested.position(quote) {
+                    nested.count = place;
+                    // This one looks like the beginning of a string, and `""` is the only string that ends so.
+                    nested.lost |= previous != byte && comes_before_opening(previous);
+                } else if !nested.lost
+                    && self.open.position(quote).is_some()
+                    && !OPENING.contains(&previous)
+                    && may_follow_closed(text, at + 1)
+                {
+                    return at - backslashes;
+                } else if comes_before_opening(previous) {
+                    nested.push(quote);
+                }
+            }
+            previous = byte;
+            backslashes = 0;
+        }
+        text.len()
+    }
+}
+
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'`')
+}
+
+/// ASCII white space, the vertical tab included. No other control byte ends a query.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// What stands before the beginning of a string, and hardly ever ends one.
+pub(super) const OPENING: &[u8] = b":,;([{<|";
+
+fn comes_before_opening(byte: u8) -> bool {
+    is_blank(byte) || is_quote(byte) || byte == b'=' || OPENING.contains(&byte)
+}
+
+fn may_follow_closed(text: &[u8], at: usize) -> bool {
+    match text.get(at) {
+        None => true,
+        Some(b'\\') => is_escaped_end(text, at),
+        Some(b',' | b';' | b':' | b')' | b']' | b'}' | b'>' | b'|') => match text.get(at + 1) {
+            None => true,
+            Some(b'\\') => is_escaped_end(text, at + 1),
+            Some(&next) => is_blank(next) || is_quote(next) || b",;:()[]{}<>|".contains(&next),
+        },
+        Some(&next) => is_blank(next),
+    }
+}
+
+/// Whether an escaped blank or quote stands there, or backslashes and nothing more.
+fn is_escaped_end(text: &[u8], at: usize) -> bool {
+    let after = text[at..].iter().find(|&&byte| byte != b'\\');
+    after.is_none_or(|&byte| is_quote(byte) || matches!(byte, b'n' | b'r' | b't'))
+}

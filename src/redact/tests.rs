@@ -1,0 +1,237 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::Key;
+
+fn redactor(query: Policy) -> Redactor {
+    Redactor::new(&Config { query })
+}
+
+fn hash() -> Policy {
+    Policy::Hash { key: Secret(b"a key".as_slice().into()) }
+}
+
+fn scrubbed(query: Policy, text: &str) -> String {
+    let mut out = b"before ".to_vec();
+    redactor(query).scrub_text(text.as_bytes(), &mut out);
+    String::from_utf8(out).unwrap().strip_prefix("before ").unwrap().to_owned()
+}
+
+fn stripped(text: &str) -> String {
+    scrubbed(Policy::Strip, text)
+}
+
+#[test]
+fn a_query_ends_at_a_blank_or_its_closing_quote() {
+    for (text, expected) in [
+        (r#""GET /a?x=y HTTP/1.1""#, r#""GET /a HTTP/1.1""#),
+        ("GET /a?x=y\tb?c\nd?e\x0bf?g\x0ch?i\rj", "GET /a\tb\nd\x0bf\x0ch\rj"),
+        ("':path', '/get?token=x'", "':path', '/get'"),
+        ("cluster 'c' match for URL '/x?token='", "cluster 'c' match for URL '/x'"),
+        ("URL '/x?token=', then '/y?b=c' ends", "URL '/x', then '/y' ends"),
+        (r#"{"url":"/x?t=S","n":1}"#, r#"{"url":"/x","n":1}"#),
+        (r#"{"url":"/x?t=","n":"a"}"#, r#"{"url":"/x","n":"a"}"#),
+        (r#"{"url":"/x?t=S"}"#, r#"{"url":"/x"}"#),
+        (r#"{"u":["/x?t=S","/y?t"]}"#, r#"{"u":["/x","/y"]}"#),
+        (r#"{"msg":"GET /x?t=S","n":1}"#, r#"{"msg":"GET /x","n":1}"#),
+        (r#"{\"uri\":\"/x?y\",\"z\":1}"#, r#"{\"uri\":\"/x\",\"z\":1}"#),
+        (r#"\\\"uri\\\":\\\"/x?y\\\","#, r#"\\\"uri\\\":\\\"/x\\\","#),
+        ("<a href=\"/x?t=S\">", "<a href=\"/x\">"),
+        ("`/x?t=S`", "`/x`"),
+        ("see (/x?t=S) there", "see (/x there"),
+    ] {
+        assert_eq!(stripped(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_quote_within_a_query_does_not_end_it() {
+    for (text, expected) in [
+        (r#"GET /x?a="SECRET HTTP"#, "GET /x HTTP"),
+        ("GET /x?a='SECRET HTTP", "GET /x HTTP"),
+        (r#""GET /x?a="SECRET" HTTP/1.1" 200"#, r#""GET /x HTTP/1.1" 200"#),
+        (r#""GET /x?f={"a":"SECRET","b":"SECRET"} HTTP/1.1""#, r#""GET /x HTTP/1.1""#),
+        (r#""GET /x?f=["SECRET","SECRET"]&g=it's,SECRET HTTP/1.1""#, r#""GET /x HTTP/1.1""#),
+        (r#""GET /x?f=a",SECRET HTTP/1.1""#, r#""GET /x HTTP/1.1""#),
+        (r#"{"url":"/x?f={\"a\":\"SECRET\"}","n":1}"#, r#"{"url":"/x","n":1}"#),
+        (r#"{"url":"/x?a='y',SECRET","n":1}"#, r#"{"url":"/x","n":1}"#),
+        (r#"'/x?a=b"', SECRET"#, "'/x', SECRET"),
+        ("no quote open /x?a=b', 'SECRET'", "no quote open /x 'SECRET'"),
+    ] {
+        assert_eq!(stripped(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn encoded_marks_begin_a_query_too() {
+    for mark in ["%3F", "%3f", "%253F", "%25253f", r"\u003f", r"\\u003F", r"\x3f", r"\077", r"\u00253f"] {
+        let text = format!("GET /x{mark}token%3DSECRET+more%20of+it HTTP");
+        for policy in [Policy::Strip, Policy::Mask, hash(), Policy::Keep(vec!["token".into()])] {
+            assert_eq!(scrubbed(policy, &text), "GET /x HTTP", "{mark}");
+        }
+    }
+}
+
+#[test]
+fn control_and_foreign_bytes_do_not_end_a_query() {
+    let mut out = Vec::new();
+    redactor(Policy::Strip).scrub_text(b"/x?a\0b\x01\x7f\xff\xc2\xa0SECRET end", &mut out);
+    assert_eq!(out, b"/x end");
+}
+
+#[test]
+fn a_question_stays() {
+    for text in [
+        "",
+        "?",
+        "who? me",
+        "\"who?\", he said",
+        "'?' \"?\"",
+        "100 % of \\n it",
+        "what ?",
+        "/x? HTTP/1.1",
+        "%3F",
+        "a %3F b",
+        "#a=b",
+    ] {
+        assert_eq!(stripped(text), text);
+    }
+}
+
+#[test]
+fn policies_rewrite_text() {
+    let text = r#""GET /a?x=1&token=t HTTP/1.1" '/b?token=t&x=2'"#;
+    assert_eq!(scrubbed(Policy::Keep(vec!["x".into()]), text), r#""GET /a?x=1 HTTP/1.1" '/b?x=2'"#);
+    assert_eq!(scrubbed(Policy::Keep(vec!["y".into()]), text), r#""GET /a HTTP/1.1" '/b'"#);
+    assert_eq!(scrubbed(Policy::Keep(vec![]), text), text);
+    assert_eq!(scrubbed(Policy::Mask, text), r#""GET /a?x=***&token=*** HTTP/1.1" '/b?token=***&x=***'"#);
+}
+
+#[test]
+fn equal_values_have_equal_hashes_and_only_under_one_key() {
+    let parts = |policy: Policy, text: &str| -> Vec<String> {
+        let text = scrubbed(policy, text);
+        text.split(['=', '&', ' ']).map(str::to_owned).collect()
+    };
+    let one = parts(hash(), "/a?x=v&y=v&z=w");
+    assert_eq!(one[0], "/a?x");
+    assert_eq!(one[1], one[3]);
+    assert_ne!(one[1], one[5]);
+    assert_eq!(one[1].len(), 25);
+    assert!(one[1].starts_with('~') && one[1][1..].bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let other = parts(Policy::Hash { key: Secret(b"other".as_slice().into()) }, "/a?x=v");
+    assert_ne!(one[1], other[1]);
+}
+
+#[test]
+fn a_value_that_imitates_a_hash_is_hashed() {
+    let own = scrubbed(hash(), "/a?x=v");
+    assert_eq!(scrubbed(hash(), &own), own);
+    let imitated = "/a?x=~0123456789abcdef01234567";
+    let result = scrubbed(hash(), imitated);
+    assert!(!result.contains("0123456789abcdef"), "{result}");
+    // Another key's hash is a value like any other.
+    let other = scrubbed(Policy::Hash { key: Secret(b"other".as_slice().into()) }, &own);
+    assert_ne!(other, own);
+}
+
+#[test]
+fn nothing_shows_the_key() {
+    let config = Config { query: Policy::Hash { key: Secret(b"visible".as_slice().into()) } };
+    let shown = format!("{config:?} {:?}", Redactor::new(&config));
+    assert!(!shown.contains("visible") && !shown.contains("118"), "{shown}");
+}
+
+#[test]
+fn strip_of_a_usual_record_writes_nothing() {
+    let line = br#"[t] "GET /a?x=y HTTP/1.1" 200 "agent" "h:1""#;
+    let mut record = Record::new();
+    record.kind = Kind::Access;
+    record.push_envelope(Name::text(b"container_id"), Value::Text(b"0123"));
+    record.parsed.push(crate::record::Field { name: Name::Known(Key::Path), value: Value::Text(&line[9..15]) });
+    record.parsed.push(crate::record::Field { name: Name::Known(Key::UserAgent), value: Value::Text(&line[31..36]) });
+    redactor(Policy::Strip).redact(&mut record);
+    assert_eq!(record.get(Key::Path), Some(&Value::Text(b"/a")));
+    assert_eq!(record.get(Key::UserAgent), Some(&Value::Text(b"agent")));
+    assert!(record.scratch.is_empty());
+}
+
+#[test]
+fn names_are_scrubbed_and_become_known_ones() {
+    let mut record = Record::new();
+    record.push_envelope(Name::text(b"log_type?a=b"), Value::Null);
+    record.push_envelope(Name::json(br"/x\u003fa c"), Value::Null);
+    record.push_envelope(Name::json(b"/x?a c"), Value::Null);
+    redactor(Policy::Strip).redact(&mut record);
+    assert_eq!(record.envelope[0].name, Name::Known(Key::LogType));
+    assert_eq!(record.name_bytes(&record.envelope[1].name), b"/x c");
+    assert_eq!(record.name_bytes(&record.envelope[2].name), b"/x c");
+}
+
+#[test]
+fn only_the_dirty_part_of_the_line_is_suspect() {
+    let line = b"clean ?dirty# clean";
+    let suspects = Suspects::of(line);
+    assert!(!suspects.include(&line[..6]));
+    assert!(suspects.include(&line[..7]));
+    assert!(suspects.include(&line[12..]));
+    assert!(!suspects.include(&line[13..]));
+    assert!(suspects.include(b"?") && !suspects.include(b"a"));
+    assert!(!Suspects::of(b"clean").include(b"") && Suspects::of(b"").include(b"@"));
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    prop_oneof![Just(Policy::Strip), Just(Policy::Mask), Just(hash()), Just(Policy::Keep(vec!["a".into(), "q".into()])),]
+}
+
+/// Text of the pieces that matter to the scanner, in any order.
+fn nasty() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: &[&[u8]] = &[
+        b"?", b"%3F", b"%253f", b"%", b"25", b"3F", b"\\u003f", b"u003f", b"\\", b"\\\\", b"\"", b"'", b"`", b"\\\"",
+        b" ", b"\n", b",", b";", b":", b"{", b"}", b"[", b"]", b"=", b"&", b"a", b"a=b", b"q=", b"/x", b"#", b"@",
+        b"://", b"\0", b"\xff", b"***", b"~", b"x3f",
+    ];
+    proptest::collection::vec(prop::sample::select(PIECES), 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_second_scrub_changes_nothing(policy in policies(), text in nasty()) {
+        let redactor = redactor(policy);
+        for holds in [Holds::Text, Holds::Url, Holds::RequestLine, Holds::Authority, Holds::Query] {
+            let once = applied(&redactor.action, holds, &text);
+            let twice = applied(&redactor.action, holds, &once);
+            prop_assert_eq!(twice.escape_ascii().to_string(), once.escape_ascii().to_string(), "{:?} of {}", holds, text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_without_a_mark_is_left_alone(policy in policies(), text in nasty()) {
+        let text: Vec<u8> = text.into_iter().filter(|byte| !b"?%\\".contains(byte)).collect();
+        prop_assert_eq!(scrub_as(&redactor(policy).action, Holds::Text, &text, &mut Vec::new()), Outcome::Same);
+    }
+
+    #[test]
+    fn strip_leaves_no_byte_behind_a_mark(text in nasty()) {
+        let left = applied(&Action::Strip, Holds::Text, &text);
+        let mut from = 0;
+        while let Some(mark) = mark::find(&left, from) {
+            let next = left.get(mark.end).copied();
+            prop_assert!(next.is_none_or(|byte| quotes::is_blank(byte) || b"\"'`\\".contains(&byte)), "{}", left.escape_ascii());
+            from = mark.end;
+        }
+        let url = applied(&Action::Strip, Holds::Url, &text);
+        prop_assert!(mark::find(&url, 0).is_none_or(|mark| mark.end == url.len()), "{}", url.escape_ascii());
+    }
+}
+
+fn applied(action: &Action, holds: Holds, input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match scrub_as(action, holds, input, &mut out) {
+        Outcome::Same => input.to_vec(),
+        Outcome::Part(part) => input[part].to_vec(),
+        Outcome::Written => out,
+    }
+}
