@@ -28,6 +28,22 @@ pub struct Config {
     pub kind: Kind,
 }
 
+impl Config {
+    /// The templates that its names are made from.
+    pub fn templates(&self) -> Vec<&template::Template> {
+        match &self.kind {
+            Kind::CloudwatchLogs(config) => vec![&config.group, &config.stream],
+            Kind::S3(config) => vec![&config.key],
+            Kind::File(config) => match &config.layout {
+                file::Layout::CloudwatchLogs { group, stream } => vec![group, stream],
+                file::Layout::S3 { key, .. } => vec![key],
+                file::Layout::Firehose { .. } => Vec::new(),
+            },
+            Kind::Firehose(_) | Kind::Stdout | Kind::Discard => Vec::new(),
+        }
+    }
+}
+
 /// What a sink is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {

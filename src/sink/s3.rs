@@ -1,9 +1,69 @@
 //! The S3 sink: newline-delimited JSON objects, compressed as they grow.
+//!
+//! ```text
+//! block ─► objects (open, one a key prefix; gzip or zstd as they grow) ─► pieces ─► upload: PutObject, or parts of a
+//!          cut by size, age, number                                                 multipart upload; If-None-Match: *
+//! ```
+//!
+//! # Objects
+//!
+//! An object holds the lines of one key prefix, that is, of one set of names and one period of the dates in it (event time),
+//! in the order of arrival. Its key is derived from the process's instance, the sink and the first block (see
+//! [`objects`]), and it is written with `If-None-Match: *`: an attempt whose answer was lost and that is made again
+//! finds the object there, and there is one object. What is stored is one gzip member or one Zstandard frame, and only
+//! whole objects become visible: S3 shows an object when it is completed.
+//!
+//! The type is `application/gzip`, `application/zstd` or `application/x-ndjson`. There is no `Content-Encoding`: with
+//! it HTTP clients decompress on the way, and a file saved as `….gz` would not be one. Athena, DuckDB, Spark and others go by
+//! the key's suffix.
+//!
+//! Object metadata (`x-amz-meta-…`): `meshlens-first`, the sequence number of the first block; and on objects that were put
+//! whole `meshlens-last` and `meshlens-records`, which at the start of a multipart upload are not known.
+//!
+//! # What may go wrong
+//!
+//! Bucket, credentials and permissions can be put right while the process runs: such errors are said and retried, as are
+//! throttling and outages, until `give_up_after`. What S3 refuses for ever is counted as rejected. Either way a multipart upload
+//! is aborted. A process that is killed leaves incomplete uploads behind, which cost storage: buckets should have a
+//! lifecycle rule with `AbortIncompleteMultipartUpload`.
+//!
+//! # Cost
+//!
+//! CPU: compression (see `benches/s3.rs`), and SHA-256 or CRC of the compressed bytes. Memory: see [`deliver`]. Requests: one
+//! an object, or one a part and two more.
 
 use std::time::Duration;
 
 use super::template::Template;
-use super::{aws, retry};
+use super::{Context, Error, aws, retry};
+
+pub mod compress;
+pub mod deliver;
+pub mod objects;
+mod upload;
+
+use objects::{Dates, Naming, Plan};
+
+/// The key's partitions, where the user gives only a prefix: Hive style, event time in UTC.
+pub const DEFAULT_PARTITIONS: &str = "year=%Y/month=%m/day=%d/hour=%H/";
+
+/// Amazon S3: a part of a multipart upload, except the last, has at least so many bytes.
+pub const PART_BYTES_MIN: usize = 5 << 20;
+
+/// Amazon S3: a part, and an object that is put whole, has at most so many bytes.
+pub const PART_BYTES_MAX: usize = 5 << 30;
+
+/// An object is finished at this size unless configured otherwise, in stored bytes.
+pub const OBJECT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// An object is finished at this age unless configured otherwise: as fresh as Firehose's default, and 12 objects an hour.
+pub const OBJECT_AGE_DEFAULT: Duration = Duration::from_secs(300);
+
+/// Objects open at once unless configured otherwise.
+pub const OPEN_OBJECTS_DEFAULT: usize = 32;
+
+/// Requests in flight at once unless configured otherwise.
+pub const CONCURRENCY_DEFAULT: usize = 4;
 
 /// How objects are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -17,6 +77,26 @@ pub enum Compression {
     None,
 }
 
+impl Compression {
+    /// What a name ends with, after its `.ndjson`.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+            Self::None => "",
+        }
+    }
+
+    /// The media type of an object.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Gzip => "application/gzip",
+            Self::Zstd => "application/zstd",
+            Self::None => "application/x-ndjson",
+        }
+    }
+}
+
 /// An S3 sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -26,7 +106,7 @@ pub struct Config {
     pub key: Template,
     /// Compression.
     pub compression: Compression,
-    /// Compression level; none = the library's default.
+    /// Compression level; none = [`compress::GZIP_LEVEL_DEFAULT`] or [`compress::ZSTD_LEVEL_DEFAULT`].
     pub compression_level: Option<i32>,
     /// An object is finished at about this size, as stored.
     pub object_bytes_max: u64,
@@ -50,4 +130,48 @@ pub struct Config {
     pub retry: retry::Config,
     /// The client.
     pub aws: aws::Config,
+}
+
+impl Config {
+    /// A sink with the defaults.
+    pub fn new(bucket: impl Into<String>, key: Template) -> Self {
+        Self {
+            bucket: bucket.into(),
+            key,
+            compression: Compression::default(),
+            compression_level: None,
+            object_bytes_max: OBJECT_BYTES_DEFAULT,
+            object_age_max: OBJECT_AGE_DEFAULT,
+            open_objects_max: OPEN_OBJECTS_DEFAULT,
+            part_bytes: PART_BYTES_MIN,
+            storage_class: None,
+            server_side_encryption: None,
+            kms_key_id: None,
+            checksum: None,
+            concurrency: CONCURRENCY_DEFAULT,
+            retry: retry::Config::default(),
+            aws: aws::Config::default(),
+        }
+    }
+}
+
+/// Runs the sink until the journal is read to its end and all is stored, or the shutdown is over.
+pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
+    let plan = Plan {
+        key: config.key.clone(),
+        dates: Dates::Event,
+        naming: Naming::sequence(&ctx.instance, &ctx.name),
+        compression: config.compression,
+        compression_level: config.compression_level,
+        object_bytes_max: config.object_bytes_max,
+        object_age_max: config.object_age_max,
+        open_objects_max: config.open_objects_max,
+        part_bytes: config.part_bytes.clamp(PART_BYTES_MIN, PART_BYTES_MAX),
+    };
+    let bucket = upload::Bucket::new(config, &ctx);
+    tokio::select! {
+        result = deliver::run(plan, ctx, bucket.clone()) => result,
+        // Only tells early what is wrong with region or CA bundle; the first object waits for the same client.
+        never = bucket.connect() => match never {},
+    }
 }

@@ -1,0 +1,209 @@
+//! The open batch: lines joined into Firehose records, within the limits of `PutRecordBatch`.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::journal::Sequence;
+use crate::journal::block::Block;
+use crate::sink::Oversize;
+use crate::sink::driver::{Batches, Ready};
+
+use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
+
+/// A finished batch.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Joined>,
+    pieces: Vec<Piece>,
+    blocks: Vec<Arc<Block>>,
+    bytes: usize,
+}
+
+/// A Firehose record: lines joined.
+#[derive(Clone, Debug)]
+pub(super) struct Joined {
+    pieces: Range<usize>,
+    bytes: usize,
+    pub(super) lines: u32,
+    /// Of those, how many were cut.
+    pub(super) truncated: u32,
+}
+
+/// Lines that stand together in a block.
+#[derive(Clone, Copy)]
+struct Piece {
+    block: u32,
+    start: u32,
+    end: u32,
+    /// A newline follows that is not in the block: the line was cut.
+    newline: bool,
+}
+
+impl Batch {
+    /// The bytes of a record: as they stand in a block, or put together in `scratch`.
+    pub(super) fn data<'a>(&'a self, record: &Joined, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let pieces = &self.pieces[record.pieces.clone()];
+        if let [piece] = pieces
+            && !piece.newline
+        {
+            return self.bytes_of(piece);
+        }
+        scratch.clear();
+        for piece in pieces {
+            scratch.extend_from_slice(self.bytes_of(piece));
+            if piece.newline {
+                scratch.push(b'\n');
+            }
+        }
+        scratch
+    }
+
+    /// Bytes of all records.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> &[u8] {
+        &self.blocks[piece.block as usize].bytes[piece.start as usize..piece.end as usize]
+    }
+
+    fn push(&mut self, line: Line, join_bytes_max: usize) {
+        let piece = Piece { block: self.blocks.len() as u32 - 1, ..line.piece };
+        self.bytes += line.bytes;
+        let truncated = u32::from(piece.newline);
+        if let Some(record) = self.records.last_mut().filter(|record| record.bytes + line.bytes <= join_bytes_max) {
+            record.bytes += line.bytes;
+            record.lines += 1;
+            record.truncated += truncated;
+            match self.pieces.last_mut() {
+                Some(last) if last.block == piece.block && last.end == piece.start && !last.newline => {
+                    last.end = piece.end;
+                    last.newline = piece.newline;
+                }
+                _ => {
+                    self.pieces.push(piece);
+                    record.pieces.end += 1;
+                }
+            }
+            return;
+        }
+        self.pieces.push(piece);
+        let pieces = self.pieces.len() - 1..self.pieces.len();
+        self.records.push(Joined { pieces, bytes: line.bytes, lines: 1, truncated });
+    }
+}
+
+/// A line to be added; its piece's block is not set yet.
+struct Line {
+    piece: Piece,
+    bytes: usize,
+}
+
+/// The open batch of a sink.
+pub(super) struct Open {
+    sink: usize,
+    join_bytes_max: usize,
+    records_max: usize,
+    bytes_max: usize,
+    oversize: Oversize,
+    timeout: Duration,
+    batch: Batch,
+    shares: Vec<(Sequence, u32)>,
+    due: Option<Instant>,
+}
+
+impl Open {
+    pub(super) fn new(config: &Config, sink: usize) -> Self {
+        Self {
+            sink,
+            join_bytes_max: config.record_bytes_max.min(RECORD_BYTES_MAX),
+            records_max: config.batch_records_max.clamp(1, BATCH_RECORDS_MAX),
+            bytes_max: config.batch_bytes_max.min(BATCH_BYTES_MAX),
+            oversize: config.oversize,
+            timeout: config.batch_timeout,
+            batch: Batch::default(),
+            shares: Vec::new(),
+            due: None,
+        }
+    }
+
+    /// Line `i` of a block, cut or not; none if it is to be rejected.
+    fn line(&self, block: &Block, i: usize) -> Option<Line> {
+        let line = block.line(i);
+        let end = block.index[i].end;
+        let start = end - line.len() as u32;
+        let piece = Piece { block: 0, start, end, newline: false };
+        if line.len() <= RECORD_BYTES_MAX {
+            return Some(Line { piece, bytes: line.len() });
+        }
+        if self.oversize == Oversize::Reject {
+            return None;
+        }
+        let mut len = RECORD_BYTES_MAX - 1;
+        while len > 0 && line[len] & 0b1100_0000 == 0b1000_0000 {
+            len -= 1;
+        }
+        Some(Line { piece: Piece { end: start + len as u32, newline: true, ..piece }, bytes: len + 1 })
+    }
+
+    /// Whether one more line is within the limits; the first always is.
+    fn fits(&self, line: &Line) -> bool {
+        let Some(last) = self.batch.records.last() else { return true };
+        let joins = last.bytes + line.bytes <= self.join_bytes_max;
+        (joins || self.batch.records.len() < self.records_max) && self.batch.bytes + line.bytes <= self.bytes_max
+    }
+
+    fn finish(&mut self, ready: &mut VecDeque<Ready<Batch>>) {
+        if !self.batch.records.is_empty() {
+            let payload = std::mem::take(&mut self.batch);
+            ready.push_back(Ready { shares: std::mem::take(&mut self.shares), payload });
+        }
+        self.due = None;
+    }
+}
+
+impl Batches for Open {
+    type Payload = Batch;
+
+    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> u64 {
+        let bit = 1 << self.sink;
+        let now = Instant::now();
+        let mut rejected = 0;
+        for i in 0..block.index.len() {
+            if block.index[i].sinks & bit == 0 {
+                continue;
+            }
+            let Some(line) = self.line(block, i) else {
+                rejected += 1;
+                continue;
+            };
+            if !self.fits(&line) {
+                self.finish(ready);
+            }
+            match self.shares.last_mut() {
+                Some((last, lines)) if *last == sequence => *lines += 1,
+                _ => {
+                    self.shares.push((sequence, 1));
+                    self.batch.blocks.push(block.clone());
+                }
+            }
+            self.due.get_or_insert(now + self.timeout);
+            self.batch.push(line, self.join_bytes_max);
+        }
+        rejected
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn flush(&mut self, until: Option<Instant>, ready: &mut VecDeque<Ready<Batch>>) {
+        if self.due.is_some_and(|due| until.is_none_or(|until| due <= until)) {
+            self.finish(ready);
+        }
+    }
+}

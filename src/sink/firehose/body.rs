@@ -1,0 +1,83 @@
+//! The request body of `PutRecordBatch` in AWS JSON 1.1, framed straight from the blocks.
+//!
+//! `{"DeliveryStreamName":"…","Records":[{"Data":"…base64…"},…]}`
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+
+use super::batch::Batch;
+
+/// Bytes of an entry beside its data: `{"Data":""},`.
+const ENTRY_FRAME_BYTES: usize = 12;
+
+/// A finished body, and where each entry stands in it.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    /// One past `[`.
+    head: usize,
+    entries: Vec<Range<usize>>,
+}
+
+/// The body for all records of a batch.
+pub(super) fn frame(stream: &str, batch: &Batch) -> Body {
+    let data = batch.bytes().div_ceil(3) * 4 + batch.records.len() * (ENTRY_FRAME_BYTES + 4);
+    let mut bytes = Vec::with_capacity(data + stream.len() + 64);
+    bytes.extend_from_slice(b"{\"DeliveryStreamName\":");
+    // A string is written to memory without fail.
+    bytes.extend_from_slice(serde_json::Value::from(stream).to_string().as_bytes());
+    bytes.extend_from_slice(b",\"Records\":[");
+    let head = bytes.len();
+    let mut entries = Vec::with_capacity(batch.records.len());
+    let mut scratch = Vec::new();
+    for record in &batch.records {
+        separate(&mut bytes, head);
+        let start = bytes.len();
+        bytes.extend_from_slice(b"{\"Data\":\"");
+        encode(batch.data(record, &mut scratch), &mut bytes);
+        bytes.extend_from_slice(b"\"}");
+        entries.push(start..bytes.len());
+    }
+    bytes.extend_from_slice(b"]}");
+    Body { bytes: bytes.into(), head, entries }
+}
+
+impl Body {
+    /// How many entries it has.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The body with those entries alone for which `keep` says so by place, their bytes and order as they are.
+    pub(super) fn retain(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let kept = || self.entries.iter().enumerate().filter(|(place, _)| keep(*place)).map(|(_, entry)| entry.clone());
+        let size = self.head + kept().map(|entry| entry.len() + 1).sum::<usize>() + 2;
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(&self.bytes[..self.head]);
+        let mut entries = Vec::new();
+        for entry in kept() {
+            separate(&mut bytes, self.head);
+            let start = bytes.len();
+            bytes.extend_from_slice(&self.bytes[entry]);
+            entries.push(start..bytes.len());
+        }
+        bytes.extend_from_slice(b"]}");
+        Self { bytes: bytes.into(), head: self.head, entries }
+    }
+}
+
+fn separate(bytes: &mut Vec<u8>, head: usize) {
+    if bytes.len() > head {
+        bytes.push(b',');
+    }
+}
+
+fn encode(data: &[u8], bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.resize(start + data.len().div_ceil(3) * 4, 0);
+    // The room is exactly that of the padded encoding, so there is no other error.
+    let written = BASE64_STANDARD.encode_slice(data, &mut bytes[start..]).unwrap_or(0);
+    debug_assert_eq!(start + written, bytes.len(), "the room for base64 is exact");
+}

@@ -1,0 +1,9 @@
+//! The S3 sink against a store of our own that keeps S3's rules, and the file sink on a real directory: every record is
+//! stored once, whatever fails on the way.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test is a failed test")]
+
+mod file;
+mod rig;
+mod s3;
+mod store;

@@ -1,0 +1,362 @@
+//! The S3 sink: what is stored, and what happens when a request fails.
+
+use std::time::Duration;
+
+use meshlens::enrich::ecs::Metadata;
+use meshlens::sink::s3::{self, Compression, Config};
+use meshlens::sink::template::Template;
+use meshlens::sink::{Context, Error};
+use meshlens::telemetry::account::{Fate, Reason};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::rig::{PATIENCE, Rig, decompress, has_credentials, until};
+use crate::store::{Fault, Object, Op, Store};
+
+const MIB: usize = 1 << 20;
+
+fn config(store: &Store) -> Config {
+    let mut config = Config::new("bucket", Template::parse("logs/{tag}/year=%Y/hour=%H/").unwrap());
+    config.aws.endpoint_url = Some(store.url.clone());
+    config.retry.base = Duration::from_millis(1);
+    config.retry.cap = Duration::from_millis(5);
+    config
+}
+
+/// Runs the test in a process with credentials.
+fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
+    if has_credentials(&format!("s3::{name}")) {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(body());
+    }
+}
+
+fn start(config: Config, context: Context) -> JoinHandle<Result<(), Error>> {
+    tokio::spawn(s3::run(config, context))
+}
+
+async fn finish(sink: JoinHandle<Result<(), Error>>) {
+    timeout(PATIENCE, sink).await.expect("the sink ends in time").unwrap().unwrap();
+}
+
+/// Asserts that the objects of each tag hold its lines, in order of their names.
+fn assert_stored(store: &Store, rig: &Rig) {
+    for (tag, sent) in &rig.sent {
+        let prefix = format!("logs/{tag}/year=2024/hour=03/");
+        let objects = store.objects();
+        let found = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let lines: Vec<u8> = found.flat_map(|(key, object)| decompress(key, &object.bytes)).collect();
+        assert!(lines == *sent, "{tag}: {} bytes of {}", lines.len(), sent.len());
+    }
+}
+
+fn only(store: &Store) -> (String, Object) {
+    let mut objects = store.objects();
+    assert_eq!(objects.len(), 1, "{:?}", objects.keys());
+    objects.pop_first().unwrap()
+}
+
+#[test]
+fn small_objects_are_put_whole_with_their_extent() {
+    test("small_objects_are_put_whole_with_their_extent", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let mut config = config(&store);
+        config.storage_class = Some("STANDARD_IA".to_owned());
+        config.kms_key_id = Some("key-1".to_owned());
+        let sink = start(config, context);
+        rig.send(&[("a", 100), ("b", 100), ("a", 100)]).await;
+        rig.send(&[("a", 100)]).await;
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        rig.assert_all_delivered(2);
+        let objects = store.objects();
+        let keys: Vec<&str> = objects.keys().map(String::as_str).collect();
+        let names = ["a", "b"].map(|tag| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000.ndjson.gz"));
+        assert_eq!(keys, names);
+        let headers = &objects[&names[0]].headers;
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(header("x-amz-meta-meshlens-first"), Some("0"));
+        assert_eq!(header("x-amz-meta-meshlens-last"), Some("1"));
+        assert_eq!(header("x-amz-meta-meshlens-records"), Some("3"));
+        assert_eq!(header("content-type"), Some("application/gzip"));
+        assert_eq!(header("content-encoding"), None, "nobody decompresses on the way");
+        assert_eq!(header("x-amz-storage-class"), Some("STANDARD_IA"));
+        assert_eq!(header("x-amz-server-side-encryption"), Some("aws:kms"));
+        assert_eq!(header("x-amz-server-side-encryption-aws-kms-key-id"), Some("key-1"));
+        assert_eq!(header("if-none-match"), Some("*"));
+        assert!(header("x-amz-checksum-crc32").is_some());
+    });
+}
+
+#[test]
+fn large_objects_are_uploaded_in_parts() {
+    test("large_objects_are_uploaded_in_parts", || async {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let store = Store::start().await;
+            let (mut rig, context) = Rig::new(64 * MIB);
+            let sink = start(Config { compression, object_bytes_max: 11 << 20, ..config(&store) }, context);
+            for _ in 0..24 {
+                rig.send(&[("a", MIB)]).await;
+            }
+            rig.end();
+            finish(sink).await;
+            assert_stored(&store, &rig);
+            rig.assert_all_delivered(24);
+            assert_eq!(store.open_uploads(), 0);
+            let objects = store.objects();
+            assert!(objects.len() >= 2, "{:?}", objects.keys());
+            let (_, first) = objects.first_key_value().unwrap();
+            assert!(first.parts.len() >= 2, "{:?}", first.parts);
+            assert!(first.bytes.len() >= 11 * MIB && first.bytes.len() < 13 * MIB, "{}", first.bytes.len());
+        }
+    });
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    test("what_passes_is_tried_again", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(config(&store), context);
+        let passing = [
+            Fault::Refuse(503, "SlowDown"),
+            Fault::Refuse(404, "NoSuchBucket"),
+            Fault::Refuse(403, "AccessDenied"),
+            Fault::Refuse(409, "ConditionalRequestConflict"),
+            Fault::Refuse(400, "RequestTimeout"),
+            Fault::Refuse(400, "KMS.NotFoundException"),
+        ];
+        passing.iter().for_each(|fault| store.fail(Op::Put, *fault));
+        store.fail(Op::Create, Fault::Refuse(500, "InternalError"));
+        store.fail(Op::Part, Fault::Refuse(503, "SlowDown"));
+        store.fail(Op::Part, Fault::DoneButFailed);
+        rig.send(&[("small", 10), ("large", 9 * MIB)]).await;
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        rig.assert_all_delivered(1);
+        assert_eq!(store.count(Op::Put), passing.len() + 1);
+        assert_eq!((store.count(Op::Create), store.count(Op::Complete), store.open_uploads()), (2, 1, 0));
+    });
+}
+
+#[test]
+fn a_lost_answer_to_a_put_makes_no_second_object() {
+    test("a_lost_answer_to_a_put_makes_no_second_object", || async {
+        for look in [None, Some(Fault::Refuse(403, ""))] {
+            let store = Store::start().await;
+            let (mut rig, context) = Rig::new(64 * MIB);
+            store.fail(Op::Put, Fault::DoneButFailed);
+            if let Some(fault) = look {
+                store.fail_always(Op::Head, fault);
+            }
+            let sink = start(config(&store), context);
+            rig.send(&[("a", 10)]).await;
+            rig.end();
+            finish(sink).await;
+            only(&store);
+            assert_stored(&store, &rig);
+            rig.assert_all_delivered(1);
+            assert_eq!((store.count(Op::Put), store.count(Op::Head)), (2, 1));
+        }
+    });
+}
+
+#[test]
+fn a_lost_answer_to_a_complete_makes_no_second_object() {
+    test("a_lost_answer_to_a_complete_makes_no_second_object", || async {
+        for look in [None, Some(Fault::Refuse(403, ""))] {
+            // What S3 says to the second attempt: the upload is gone, or the object is there.
+            for second in [None, Some(Fault::Refuse(412, "PreconditionFailed"))] {
+                let store = Store::start().await;
+                let (mut rig, context) = Rig::new(64 * MIB);
+                store.fail(Op::Complete, Fault::DoneButFailed);
+                if let Some(fault) = second {
+                    store.fail(Op::Complete, fault);
+                }
+                if let Some(fault) = look {
+                    store.fail_always(Op::Head, fault);
+                }
+                let sink = start(Config { compression: Compression::None, ..config(&store) }, context);
+                rig.send(&[("a", MIB); 9]).await;
+                rig.end();
+                finish(sink).await;
+                assert_eq!(only(&store).1.parts.len(), 2);
+                assert_stored(&store, &rig);
+                rig.assert_all_delivered(1);
+                assert_eq!((store.count(Op::Complete), store.count(Op::Abort)), (2, 0));
+            }
+        }
+    });
+}
+
+#[test]
+fn anothers_object_is_left_alone() {
+    test("anothers_object_is_left_alone", || async {
+        let store = Store::start().await;
+        let key = |tag: &str| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000.ndjson.gz");
+        store.plant(&key("small"));
+        store.plant(&key("large"));
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(config(&store), context);
+        rig.send(&[("small", 10), ("large", 9 * MIB)]).await;
+        rig.end();
+        finish(sink).await;
+        let objects = store.objects();
+        assert_eq!(objects[&key("small")].bytes, b"another's");
+        assert_eq!(objects[&key("large")].bytes, b"another's");
+        let further = key("small").replace(".ndjson", "-r1.ndjson");
+        assert_eq!(decompress(&further, &objects[&further].bytes), rig.sent["small"]);
+        let tally = rig.tally();
+        assert_eq!((tally.delivered, tally.lost[Reason::Refused as usize], tally.pending()), (1, 1, 0), "{tally}");
+        assert_eq!(store.open_uploads(), 0, "aborted");
+    });
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_written_to_without() {
+    test("a_store_without_conditional_writes_is_written_to_without", || async {
+        let store = Store::start().await;
+        store.fail(Op::Put, Fault::Refuse(501, "NotImplemented"));
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(config(&store), context);
+        rig.send(&[("a", 10)]).await;
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        rig.assert_all_delivered(1);
+        assert!(!only(&store).1.headers.contains_key("if-none-match"));
+    });
+}
+
+#[test]
+fn what_is_refused_for_ever_is_counted_and_aborted() {
+    test("what_is_refused_for_ever_is_counted_and_aborted", || async {
+        let store = Store::start().await;
+        store.fail(Op::Put, Fault::Refuse(400, "InvalidRequest"));
+        store.fail(Op::Complete, Fault::Refuse(400, "InvalidPart"));
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(config(&store), context);
+        rig.send(&[("small", 10), ("large", 9 * MIB)]).await;
+        rig.end();
+        finish(sink).await;
+        let tally = rig.tally();
+        assert_eq!((tally.of(Fate::Rejected), tally.pending()), (2, 0), "{tally}");
+        assert_eq!(rig.settler.watermark(), 1);
+        assert_eq!((store.objects().len(), store.open_uploads(), store.count(Op::Abort)), (0, 0, 1));
+    });
+}
+
+#[test]
+fn giving_up_counts_aborts_and_opens_a_new_object() {
+    test("giving_up_counts_aborts_and_opens_a_new_object", || async {
+        let store = Store::start().await;
+        store.fail_always(Op::Part, Fault::Refuse(503, "SlowDown"));
+        let mut config = config(&store);
+        config.retry.give_up_after = Some(Duration::from_millis(50));
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let ledger = rig.ledger.clone();
+        let sink = start(config, context);
+        // Its first part cannot be stored while the object is still open.
+        rig.send(&[("a", 9 * MIB)]).await;
+        until("the object is given up", || ledger.tally().of(Fate::Dropped) == 1).await;
+        assert_eq!(rig.settler.watermark(), 1);
+        store.heal();
+        rig.sent.clear();
+        rig.send(&[("a", 10)]).await;
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        let tally = rig.tally();
+        assert_eq!((tally.delivered, tally.lost[Reason::RetriesExhausted as usize]), (1, 1), "{tally}");
+        assert_eq!((store.open_uploads(), rig.settler.watermark()), (0, 2));
+    });
+}
+
+#[test]
+fn memory_is_released_before_records_are_settled() {
+    test("memory_is_released_before_records_are_settled", || async {
+        let store = Store::start().await;
+        // Room for two blocks: the third waits unless the first is released.
+        let (mut rig, context) = Rig::new(100 << 10);
+        let sink = start(config(&store), context);
+        for _ in 0..50 {
+            rig.send(&[("a", 40 << 10)]).await;
+        }
+        assert_eq!(rig.settler.watermark(), 0, "no object is stored yet");
+        assert_eq!(rig.tally().delivered, 0);
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        rig.assert_all_delivered(50);
+    });
+}
+
+#[test]
+fn an_object_is_stored_at_its_age() {
+    test("an_object_is_stored_at_its_age", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(Config { object_age_max: Duration::from_millis(50), ..config(&store) }, context);
+        rig.send(&[("a", 10)]).await;
+        until("the object is stored", || rig.ledger.tally().delivered == 1).await;
+        assert_eq!(rig.settler.watermark(), 1);
+        rig.end();
+        finish(sink).await;
+        assert_stored(&store, &rig);
+    });
+}
+
+#[test]
+fn a_dead_store_stops_the_reading_and_a_shutdown_ends_it() {
+    test("a_dead_store_stops_the_reading_and_a_shutdown_ends_it", || async {
+        let store = Store::start().await;
+        store.fail_always(Op::Put, Fault::Hang);
+        store.fail_always(Op::Part, Fault::Hang);
+        let (mut rig, context) = Rig::new(8 * MIB);
+        let sink = start(Config { compression: Compression::None, ..config(&store) }, context);
+        let sent = rig.fill("a", MIB).await;
+        // What the sink may hold, what the journal may hold, and the block between them.
+        assert!((32..=32 + 8 + 2).contains(&sent), "{sent} MiB");
+        assert_eq!(store.count(Op::Part), 1);
+        rig.deadline.send_replace(Some(Instant::now() + Duration::from_millis(300)));
+        finish(sink).await;
+        let tally = rig.tally();
+        assert_eq!((tally.delivered, tally.pending()), (0, sent), "{tally}: what is not known stays pending");
+        assert_eq!(rig.settler.watermark(), 0);
+        assert_eq!((store.objects().len(), store.open_uploads()), (0, 0));
+    });
+}
+
+#[test]
+fn names_wait_for_metadata_that_may_come() {
+    test("names_wait_for_metadata_that_may_come", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        rig.metadata.send_replace(Default::default());
+        let key = Template::parse("{ecs_cluster_name}/").unwrap();
+        let sink = start(Config { key, ..config(&store) }, context);
+        rig.send(&[("a", 10)]).await;
+        let values = [("ecs_cluster_name".to_owned(), "prod".to_owned())].into();
+        rig.metadata.send_replace(Metadata { values, ..Metadata::default() }.into());
+        rig.end();
+        finish(sink).await;
+        assert_eq!(only(&store).0, "prod/i-s-0000000000000000.ndjson.gz");
+        rig.assert_all_delivered(1);
+    });
+}
+
+#[test]
+fn a_shutdown_stores_what_is_open_though_the_input_goes_on() {
+    test("a_shutdown_stores_what_is_open_though_the_input_goes_on", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let sink = start(config(&store), context);
+        rig.send(&[("a", 10)]).await;
+        rig.deadline.send_replace(Some(Instant::now() + Duration::from_secs(3)));
+        finish(sink).await;
+        assert_stored(&store, &rig);
+        rig.assert_all_delivered(1);
+    });
+}
