@@ -1,9 +1,32 @@
 //! The configuration: what a user writes, checked as a whole, becomes one [`Config`] of built values.
+//!
+//! ```text
+//! file (toml) ─┐
+//! flags ───────┼─► document (tree with origins) ─► deserialize ─► raw (typed, optional) ─► build ─► Config
+//! --set ───────┘                                        └── every problem, with file and line ──┘
+//! ```
+//!
+//! Nothing is bound, opened for writing or sent before a [`Config`] exists. `${VAR}` is not replaced.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+pub mod build;
+pub mod deserialize;
+pub mod document;
 pub mod flags;
+pub mod problem;
+pub mod quantity;
+pub mod raw;
 pub mod toml;
+
+use build::{Builder, Variables};
+use document::Node;
+use problem::{Problem, Problems};
+
+/// The port of Fluent Forward, as FireLens and Docker's log driver use it.
+pub const FORWARD_PORT: u16 = 24224;
 
 /// A valid configuration. Only this module makes one.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +47,65 @@ pub struct Config {
     pub grace: Duration,
     /// How long a source must be quiet, after the signal, to be taken as done.
     pub quiet: Duration,
+    /// meshlens's own log.
+    pub log: crate::telemetry::logs::Config,
     /// Name of this host or container.
     pub hostname: String,
     /// Things that work but should be known; said at start and by `check`.
     pub warnings: Vec<String>,
+}
+
+/// A configuration with the text it was made from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The built values.
+    pub config: Config,
+    /// What was written in file and flags, merged.
+    pub document: Node,
+}
+
+/// Reads file and flags and builds the configuration; `variables` looks up the environment.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(file: Option<&Path>, flags: &flags::Flags, variables: Variables<'_>) -> Result<Loaded, Problems> {
+    let Some(path) = file else { return load_text(None, flags, variables) };
+    let name = path.display().to_string();
+    let read = fs::read(path).map_err(|error| error.to_string());
+    let text =
+        read.and_then(|bytes| String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error())));
+    match text {
+        Ok(text) => load_text(Some((&name, &text)), flags, variables),
+        Err(error) => Err(Problem::general(format!("{name}: cannot be read: {error}")).into()),
+    }
+}
+
+/// As [`load`], with the file's name and text.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_text(
+    file: Option<(&str, &str)>,
+    flags: &flags::Flags,
+    variables: Variables<'_>,
+) -> Result<Loaded, Problems> {
+    let mut problems = Problems::default();
+    let file = file.map(|(name, text)| toml::parse(name, text, &mut problems));
+    let is_toml = problems.is_empty();
+    let mut warnings = Vec::new();
+    let mut document = flags::assemble(file, flags, &mut problems, &mut warnings);
+    let mut found = Problems::default();
+    let root = deserialize::read::<raw::Root>(&mut document, &mut found);
+    // A line that is no TOML leaves a stump behind that means nothing.
+    problems.extend_except_same_place(found);
+    // What is missing may stand in a part that is no TOML.
+    let Some(root) = root.filter(|_| is_toml) else { return Err(problems.sorted()) };
+    let mut builder = Builder::new(&document, variables, problems, warnings);
+    let mut config = builder.build(root);
+    let (problems, warnings) = (builder.problems, builder.warnings);
+    if !problems.is_empty() {
+        return Err(problems.sorted());
+    }
+    config.warnings = warnings;
+    Ok(Loaded { config, document })
 }

@@ -1,1 +1,285 @@
 //! Builds the pipeline from the configuration, runs it, drains it: the only file that knows all others.
+//!
+//! Start: signal handlers, then sockets, then everything that may take time (credentials, task metadata, log groups), off the
+//! path of the records. End: on SIGTERM or SIGINT the sources go on reading until their peers hang up or fall quiet; the
+//! journal closes when the last of them is gone; the sinks drain it until [`Config::grace`] after the signal; then one line
+//! tells the account. A second signal ends at once. Without a signal (one-off runs) the end of the inputs starts the drain,
+//! which may take as long as it makes progress: it ends when nothing was delivered for [`Config::grace`].
+//!
+//! A task that ends unasked, by an error or a panic, ends the process the same way, loudly.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::Config;
+use crate::journal;
+use crate::process::{Intakes, Pipeline};
+use crate::telemetry::account::{Account, Fate, Ledger};
+use crate::telemetry::logs::ACCOUNT_TARGET;
+use crate::{enrich, sink, source};
+
+/// How often a drain says who is still running.
+const DRAIN_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The final account.
+    pub account: Account,
+    /// Why the process ended, if not by a signal or the end of its inputs.
+    pub failure: Option<anyhow::Error>,
+}
+
+impl Outcome {
+    /// Whether any record was lost or left: dropped, rejected or pending.
+    pub fn undelivered(&self) -> u64 {
+        let tallies = self.account.sources.iter().chain(&self.account.sinks).map(|ledger| ledger.tally());
+        tallies.map(|tally| tally.of(Fate::Rejected) + tally.of(Fate::Dropped) + tally.pending()).sum()
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM handler")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT handler")?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Runs the pipeline until its inputs end or a signal comes, and drains it.
+pub async fn run(config: Config) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::install()?;
+    let bound = bind(&config)?;
+    let mut running = Running::build(&config, bound)?;
+    let ending = running.until_end(&mut signals).await;
+    let failure = running.drain(ending, &mut signals, config.grace).await;
+    let account = running.account.clone();
+    for (what, ledgers) in [("source", &account.sources), ("sink", &account.sinks)] {
+        for ledger in ledgers {
+            tracing::info!(target: ACCOUNT_TARGET, "{what} {}: {}", ledger.name, ledger.tally());
+        }
+    }
+    tracing::info!(target: ACCOUNT_TARGET, "account: {account}");
+    Ok(Outcome { account, failure })
+}
+
+/// Sockets first: what a peer finds listening within milliseconds of exec.
+fn bind(config: &Config) -> anyhow::Result<Vec<source::Bound>> {
+    config.sources.iter().map(|each| source::bind(each).with_context(|| format!("source {}", each.name))).collect()
+}
+
+/// Why the sources' part of a run came to its end.
+enum Ending {
+    InputsEnded,
+    Signal(&'static str),
+    Failure(anyhow::Error),
+}
+
+type TaskResult = (Arc<str>, anyhow::Result<()>);
+
+struct Running {
+    account: Account,
+    sources: JoinSet<TaskResult>,
+    sinks: JoinSet<TaskResult>,
+    others: JoinSet<()>,
+    draining: watch::Sender<bool>,
+    deadline: watch::Sender<Option<Instant>>,
+}
+
+impl Running {
+    fn build(config: &Config, bound: Vec<source::Bound>) -> anyhow::Result<Self> {
+        let ledgers = |names: Vec<&str>| names.into_iter().map(|name| Arc::new(Ledger::new(name))).collect();
+        let account = Account {
+            sources: ledgers(config.sources.iter().map(|each| each.name.as_str()).collect()),
+            sinks: ledgers(config.sinks.iter().map(|each| each.name.as_str()).collect()),
+        };
+        let (writer, readers) = journal::open(config.journal.clone(), account.sinks.clone());
+        let mut others = JoinSet::new();
+        let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
+        let pipeline = Pipeline::new(config, metadata.clone(), &mut others).context("pipeline")?;
+        let (deadline, _) = watch::channel(None);
+        let (draining, _) = watch::channel(false);
+
+        let mut sinks = JoinSet::new();
+        for (id, (each, reader)) in config.sinks.iter().zip(readers).enumerate() {
+            let context = sink::Context {
+                id,
+                name: each.name.as_str().into(),
+                reader,
+                ledger: account.sinks[id].clone(),
+                metadata: metadata.clone(),
+                partition_keys: pipeline.partition_keys.clone(),
+                deadline: deadline.subscribe(),
+                instance: pipeline.instance.clone(),
+                hostname: config.hostname.as_str().into(),
+            };
+            let name = context.name.clone();
+            spawn(&mut sinks, name, run_sink(each.kind.clone(), context));
+        }
+
+        let mut sources = JoinSet::new();
+        for (id, (each, bound)) in config.sources.iter().zip(bound).enumerate() {
+            let intakes =
+                Intakes::new(pipeline.clone(), writer.clone(), account.sources[id].clone(), id as u16, &each.kind);
+            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet);
+            spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
+        }
+        Ok(Self { account, sources, sinks, others, draining, deadline })
+    }
+
+    /// Waits for what ends the reading: the inputs, a signal, or a task that ended unasked.
+    async fn until_end(&mut self, signals: &mut Signals) -> Ending {
+        loop {
+            tokio::select! {
+                biased;
+                name = signals.next() => return Ending::Signal(name),
+                Some(ended) = self.sinks.join_next() => match ended {
+                    // It read the journal to its end, so the last source is just now gone.
+                    Ok((_, Ok(()))) => {}
+                    failed => return Ending::Failure(unasked("sink", failed)),
+                },
+                ended = self.sources.join_next() => match ended {
+                    None => return Ending::InputsEnded,
+                    Some(Ok((_, Ok(())))) => {}
+                    Some(failed) => return Ending::Failure(unasked("source", failed)),
+                },
+            }
+        }
+    }
+
+    /// Lets sources and sinks come to their end; what is left when time is up stays pending in the account.
+    async fn drain(&mut self, ending: Ending, signals: &mut Signals, grace: Duration) -> Option<anyhow::Error> {
+        let mut failure = None;
+        let mut signalled = true;
+        match ending {
+            Ending::InputsEnded => signalled = false,
+            Ending::Signal(name) => self.limit(name, grace),
+            Ending::Failure(error) => {
+                tracing::error!("ending: {error:#}");
+                self.limit("a failure", grace);
+                failure = Some(error);
+            }
+        }
+        self.draining.send_replace(true);
+        let mut report = tokio::time::interval(DRAIN_REPORT_INTERVAL);
+        report.reset();
+        let mut progress = (self.settled(), Instant::now());
+        while !(self.sources.is_empty() && self.sinks.is_empty()) {
+            let time_is_up = self.deadline.borrow().unwrap_or(progress.1 + grace);
+            tokio::select! {
+                biased;
+                name = signals.next() => {
+                    if signalled {
+                        tracing::warn!("second signal ({name}): ending at once");
+                        break;
+                    }
+                    signalled = true;
+                    self.limit(name, grace);
+                }
+                Some(ended) = self.sources.join_next() => failure = failure.or(ended_badly("source", ended)),
+                Some(ended) = self.sinks.join_next() => failure = failure.or(ended_badly("sink", ended)),
+                () = sleep_until(time_is_up) => {
+                    if signalled || self.settled() == progress.0 {
+                        tracing::warn!("time is up: {}", self.running());
+                        break;
+                    }
+                }
+                _ = report.tick() => tracing::info!("draining: {}", self.running()),
+            }
+            let settled = self.settled();
+            if settled != progress.0 {
+                progress = (settled, Instant::now());
+            }
+        }
+        self.sources.shutdown().await;
+        self.sinks.shutdown().await;
+        self.others.shutdown().await;
+        failure
+    }
+
+    /// Sets the time by which all must be over.
+    fn limit(&self, why: &str, grace: Duration) {
+        tracing::info!(
+            "{why}: reading on until peers close or fall quiet, then draining; at most {} s",
+            grace.as_secs_f64()
+        );
+        self.deadline.send_replace(Some(Instant::now() + grace));
+    }
+
+    /// Records whose fate is known, over all sinks: what progress is measured by.
+    fn settled(&self) -> u64 {
+        self.account.sinks.iter().map(|ledger| ledger.tally()).map(|tally| tally.received - tally.pending()).sum()
+    }
+
+    /// Who is still at work, and with how much.
+    fn running(&self) -> String {
+        let pending = self.account.sinks.iter().filter_map(|ledger| {
+            let pending = ledger.tally().pending();
+            (pending > 0).then(|| format!("{} has {pending} records pending", ledger.name))
+        });
+        let mut who: Vec<String> = pending.collect();
+        if !self.sources.is_empty() {
+            who.insert(0, format!("{} sources are reading", self.sources.len()));
+        }
+        if who.is_empty() { "sinks are closing".into() } else { who.join(", ") }
+    }
+}
+
+fn spawn(
+    set: &mut JoinSet<TaskResult>,
+    name: Arc<str>,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    set.spawn(async move { (name, task.await) });
+}
+
+/// The error of a task that ended though nobody asked it to.
+fn unasked(what: &str, ended: Result<TaskResult, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow!("{what} {name} ended unasked"),
+        Ok((name, Err(error))) => error.context(format!("{what} {name}")),
+        Err(error) => anyhow!("a {what} panicked: {error}"),
+    }
+}
+
+/// The error of a task that ended when it was time to, if it ended with one; said at once.
+fn ended_badly(what: &str, ended: Result<TaskResult, tokio::task::JoinError>) -> Option<anyhow::Error> {
+    if matches!(ended, Ok((_, Ok(())))) {
+        return None;
+    }
+    let error = unasked(what, ended);
+    tracing::error!("{error:#}");
+    Some(error)
+}
+
+async fn run_sink(kind: sink::Kind, context: sink::Context) -> anyhow::Result<()> {
+    match kind {
+        sink::Kind::CloudwatchLogs(config) => sink::cloudwatch_logs::run(config, context).await,
+        sink::Kind::Firehose(config) => sink::firehose::run(config, context).await,
+        sink::Kind::S3(config) => sink::s3::run(config, context).await,
+        sink::Kind::File(config) => sink::file::run(config, context).await,
+        sink::Kind::Stdout => sink::stdout::run(context).await,
+        sink::Kind::Discard => sink::stdout::discard(context).await,
+    }
+    .map_err(anyhow::Error::from)
+}

@@ -1,11 +1,44 @@
 //! The Fluent Forward source: TCP and unix socket listeners, UDP heartbeat, handshake, TLS.
 //!
 //! Protocol: Fluentd's Forward Protocol Specification v1 (and v1.5 additions as fluentd reads them).
+//!
+//! One task accepts; each connection has a task of its own ([`connection`]). A broken connection ends alone. When draining, listeners stay
+//! open and connections are read on, until none is left or nothing has arrived for the quiet time.
 
+mod connection;
+mod handshake;
+mod tls;
+mod unix;
+
+use std::fmt;
+use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use self::unix::SocketFile;
+use super::{BindError, Intakes, RunError};
+use crate::decode::Limits;
 use crate::redact::Secret;
+
+/// How long a peer may take for TLS and the handshake, and for taking a reply.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a drain looks whether it is over. Long enough for what is in the accept queue to be accepted.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Pause after a failed accept (out of file descriptors), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A forward source.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +55,7 @@ pub struct Config {
     pub decompressed_bytes_max: usize,
     /// How deep maps and arrays of a record may nest.
     pub nesting_max: usize,
-    /// Connections open at once, over all listeners of the source; more are closed at once, and counted.
+    /// Connections open at once, over all listeners of the source; more are closed at once, with a warning.
     pub connections_max: usize,
     /// Asks clients for a handshake with this key.
     pub shared_key: Option<Secret>,
@@ -62,3 +95,278 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The bounds of a message.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            frame_bytes_max: self.frame_bytes_max,
+            decompressed_bytes_max: self.decompressed_bytes_max,
+            nesting_max: self.nesting_max,
+        }
+    }
+}
+
+/// Listening sockets.
+#[derive(Debug)]
+pub struct Bound {
+    tcp: Option<std::net::TcpListener>,
+    udp: Option<std::net::UdpSocket>,
+    unix: Option<(std::os::unix::net::UnixListener, SocketFile)>,
+    tls: Option<tls::Acceptor>,
+}
+
+impl Bound {
+    /// The TCP address, with the port the system chose if port 0 was asked for.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+/// Binds the sockets, reads the TLS files.
+///
+/// # Errors
+/// One of them does not serve.
+pub fn bind(config: &Config) -> Result<Bound, BindError> {
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tcp = config.listen.map(bind_tcp).transpose()?;
+    let udp = tcp.as_ref().and_then(bind_udp);
+    let unix = match &config.unix_path {
+        Some(path) => Some(unix::bind(path, config.unix_mode)?),
+        None => None,
+    };
+    let bound = Bound { tcp, udp, unix, tls };
+    if let Some(address) = bound.tcp_address() {
+        tracing::info!(%address, tls = config.tls.is_some(), "forward source listens");
+    }
+    if let Some(path) = &config.unix_path {
+        tracing::info!(path = %path.display(), "forward source listens");
+    }
+    Ok(bound)
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| BindError::Bind { what: format!("tcp {address}"), source })
+}
+
+/// Heartbeats are a courtesy: without their socket, logs still flow.
+fn bind_udp(tcp: &std::net::TcpListener) -> Option<std::net::UdpSocket> {
+    let listen = || {
+        let socket = std::net::UdpSocket::bind(tcp.local_addr()?)?;
+        socket.set_nonblocking(true)?;
+        Ok::<_, io::Error>(socket)
+    };
+    listen().inspect_err(|error| tracing::warn!(%error, "no UDP heartbeat: cannot bind its socket")).ok()
+}
+
+/// What all connections of a source share.
+struct Shared<I> {
+    config: Config,
+    intakes: I,
+    activity: Activity,
+    /// Turns true when connections are to end where they are.
+    closing: watch::Receiver<bool>,
+    /// See [`PATIENCE`]; shorter in tests.
+    patience: Duration,
+}
+
+/// When something last arrived, and who is still at work on it.
+struct Activity {
+    start: Instant,
+    last_ms: AtomicU64,
+    at_work: AtomicUsize,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last_ms: AtomicU64::new(0), at_work: AtomicUsize::new(0) }
+    }
+
+    /// Something arrived; called once a read.
+    fn touch(&self) {
+        self.last_ms.fetch_max(self.start.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// While the guard lives, nobody is quiet: a chunk waits for room, so what comes after it is not read.
+    fn work(&self) -> Work<'_> {
+        self.at_work.fetch_add(1, Relaxed);
+        Work(self)
+    }
+
+    fn is_quiet_for(&self, quiet: Duration) -> bool {
+        let since = self.start.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Relaxed)));
+        self.at_work.load(Relaxed) == 0 && since >= quiet
+    }
+}
+
+/// See [`Activity::work`].
+struct Work<'a>(&'a Activity);
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.at_work.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Who is at the other end, for the log.
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Tcp(SocketAddr),
+    /// Unix peers have no name: the number of the connection.
+    Unix(u64),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(number) => write!(f, "unix#{number}"),
+        }
+    }
+}
+
+/// Serves the sockets until the drain is over.
+///
+/// # Errors
+/// The sockets cannot be used.
+pub async fn run<I: Intakes>(
+    config: Config,
+    bound: Bound,
+    intakes: I,
+    mut draining: watch::Receiver<bool>,
+    quiet: Duration,
+) -> Result<(), RunError> {
+    let tcp = bound.tcp.map(TcpListener::from_std).transpose().map_err(RunError::Listen)?;
+    let udp = bound.udp.map(UdpSocket::from_std).transpose().map_err(RunError::Listen)?;
+    let (unix, socket_file) = bound.unix.unzip();
+    let unix = unix.map(UnixListener::from_std).transpose().map_err(RunError::Listen)?;
+    let (close, closing) = watch::channel(false);
+    let shared = Arc::new(Shared { config, intakes, activity: Activity::new(), closing, patience: PATIENCE });
+    // Dropped with this future, which aborts what is left of them.
+    let mut heartbeats = JoinSet::new();
+    if let Some(udp) = udp {
+        heartbeats.spawn(answer_heartbeats(udp));
+    }
+    let mut connections = JoinSet::new();
+    let mut accepted: u64 = 0;
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            peer = accept_tcp(tcp.as_ref()) => if let Some((stream, address)) = peer {
+                accepted += 1;
+                if has_room(&connections, &shared, Peer::Tcp(address)) {
+                    connections.spawn(serve_tcp(stream, address, bound.tls.clone(), shared.clone()));
+                }
+            },
+            stream = accept_unix(unix.as_ref()) => if let Some(stream) = stream {
+                accepted += 1;
+                if has_room(&connections, &shared, Peer::Unix(accepted)) {
+                    connections.spawn(connection::serve(stream, Peer::Unix(accepted), shared.clone()));
+                }
+            },
+            Some(ended) = connections.join_next() => log_panic(ended),
+            () = is_true(&mut draining), if !is_draining => is_draining = true,
+            () = sleep(DRAIN_CHECK_INTERVAL), if is_draining => {
+                if connections.is_empty() || shared.activity.is_quiet_for(quiet) {
+                    break;
+                }
+            }
+        }
+    }
+    drop((tcp, unix, socket_file));
+    close.send_replace(true);
+    while let Some(ended) = connections.join_next().await {
+        log_panic(ended);
+    }
+    Ok(())
+}
+
+/// Waits until a flag turns true; a sender that is gone will not turn it any more.
+pub(super) async fn is_true(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|&is_true| is_true).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection's task panicked");
+    }
+}
+
+fn has_room<I>(connections: &JoinSet<()>, shared: &Shared<I>, peer: Peer) -> bool {
+    let connections_max = shared.config.connections_max;
+    let has_room = connections.len() < connections_max;
+    if !has_room {
+        tracing::warn!(%peer, connections_max, "connection closed: too many");
+    }
+    has_room
+}
+
+async fn accept_tcp(listener: Option<&TcpListener>) -> Option<(tokio::net::TcpStream, SocketAddr)> {
+    let Some(listener) = listener else { return pending().await };
+    accepted(listener.accept().await).await
+}
+
+async fn accept_unix(listener: Option<&UnixListener>) -> Option<tokio::net::UnixStream> {
+    let Some(listener) = listener else { return pending().await };
+    accepted(listener.accept().await).await.map(|(stream, _)| stream)
+}
+
+async fn accepted<T>(result: io::Result<T>) -> Option<T> {
+    match result {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Any datagram is answered by one zero byte, as fluentd does.
+async fn answer_heartbeats(socket: UdpSocket) {
+    let mut datagram = [0; 64];
+    loop {
+        match socket.recv_from(&mut datagram).await {
+            Ok((_, peer)) => {
+                if let Err(error) = socket.send_to(&[0], peer).await {
+                    tracing::debug!(%peer, %error, "cannot answer a heartbeat");
+                }
+            }
+            // An earlier answer that nobody took; the socket is as good as before.
+            Err(error) => {
+                tracing::debug!(%error, "heartbeat socket");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_tcp<I: Intakes>(
+    stream: tokio::net::TcpStream,
+    address: SocketAddr,
+    acceptor: Option<tls::Acceptor>,
+    shared: Arc<Shared<I>>,
+) {
+    let peer = Peer::Tcp(address);
+    let Some(acceptor) = acceptor else { return connection::serve(stream, peer, shared).await };
+    match timeout(shared.patience, TlsAcceptor::from(acceptor.0).accept(stream)).await {
+        Ok(Ok(stream)) => Box::pin(connection::serve(stream, peer, shared)).await,
+        Ok(Err(error)) => tracing::warn!(%peer, %error, "connection closed: TLS failed"),
+        Err(_) => tracing::warn!(%peer, "connection closed: no TLS handshake in time"),
+    }
+}
+
+/// A connection, whatever it runs over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}

@@ -1,0 +1,236 @@
+//! `meshlens check`: what `run` does first, and what would come of it.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+
+use super::iam::{self, Permission};
+use super::{ConfigArgs, Exit, print, say};
+use crate::config::Loaded;
+use crate::config::document::{Node, Value};
+use crate::config::quantity::{Period, Size};
+use crate::enrich;
+use crate::journal::WhenFull;
+use crate::redact::Policy;
+use crate::sink::{self, Kind};
+use crate::source;
+
+/// What to check, and what to print.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the configuration as merged from file and flags, secrets masked, instead of the pipeline
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub print: Option<Print>,
+}
+
+/// How to print the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Print {
+    /// As TOML
+    Toml,
+    /// As JSON
+    Json,
+}
+
+/// Checks and prints.
+pub fn check(args: &Args) -> Exit {
+    let loaded = match args.config.load() {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let text = match args.print {
+        None => Ok(pipeline(&loaded)),
+        Some(Print::Json) => {
+            serde_json::to_string_pretty(&loaded.document.to_json()).map_err(|error| error.to_string())
+        }
+        Some(Print::Toml) => toml::to_string_pretty(&loaded.document.to_json()).map_err(|error| error.to_string()),
+    };
+    match text {
+        Ok(text) => print(&format!("{}\n", text.trim_end())),
+        Err(error) => {
+            say(format_args!("meshlens: {error}"));
+            Exit::Failure
+        }
+    }
+}
+
+/// The effective pipeline, for people.
+fn pipeline(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let mut out = String::new();
+    section(&mut out, "sources", config.sources.iter().map(source));
+    section(&mut out, "redact", [redaction(&config.redact.query).to_owned()]);
+    section(&mut out, "enrich", enrichment(&config.enrich));
+    section(&mut out, "routes", routes(loaded));
+    let journal = &config.journal;
+    let full = match journal.when_full {
+        WhenFull::Block => "then sources wait",
+        WhenFull::DropOldest => "then the oldest records are dropped and counted",
+    };
+    section(&mut out, "journal", [format!("memory, {}, {full}", Size(journal.memory_bytes_max as u64))]);
+    section(&mut out, "sinks", config.sinks.iter().map(|sink| self::sink(sink, &loaded.document)));
+    let shutdown = format!("within {}, a source is done when quiet for {}", Period(config.grace), Period(config.quiet));
+    section(&mut out, "shutdown", [shutdown]);
+    section(&mut out, "warnings", config.warnings.iter().cloned());
+    let permissions = iam::permissions(&config.sinks, &loaded.document);
+    section(&mut out, "IAM actions", permissions.iter().map(permission));
+    out.push_str("configuration is valid\n");
+    out
+}
+
+/// A heading and its lines; nothing if there are none.
+fn section(out: &mut String, heading: &str, lines: impl IntoIterator<Item = String>) {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_none() {
+        return;
+    }
+    // Writing to a String cannot fail.
+    writeln!(out, "{heading}").ok();
+    for line in lines {
+        writeln!(out, "  {line}").ok();
+    }
+    out.push('\n');
+}
+
+fn source(source: &source::Config) -> String {
+    let what = match &source.kind {
+        source::Kind::Forward(forward) => {
+            let tcp = forward
+                .listen
+                .map(|address| format!("tcp {address}{}", if forward.tls.is_some() { " (TLS)" } else { "" }));
+            let unix = forward.unix_path.as_ref().map(|path| format!("unix {}", path.display()));
+            let listeners: Vec<String> = tcp.into_iter().chain(unix).collect();
+            let key = if forward.shared_key.is_some() { ", shared key" } else { "" };
+            format!(
+                "forward on {}{key}; messages up to {}, {} decompressed, {} connections",
+                listeners.join(" and "),
+                Size(forward.frame_bytes_max as u64),
+                Size(forward.decompressed_bytes_max as u64),
+                forward.connections_max
+            )
+        }
+        source::Kind::Lines(lines) => {
+            let input = match &lines.input {
+                source::lines::Input::Stdin => "standard input".to_owned(),
+                source::lines::Input::File(path) => path.display().to_string(),
+            };
+            let end = if lines.follow { "followed" } else { "to its end" };
+            format!("lines of {input}, {end}; tag {}, lines up to {}", lines.tag, Size(lines.line_bytes_max as u64))
+        }
+    };
+    format!("{}: {what}", source.name)
+}
+
+fn redaction(policy: &Policy) -> &'static str {
+    match policy {
+        Policy::Strip => "query strings are stripped",
+        Policy::Keep(parameters) if parameters.is_empty() => "query strings are kept: redaction is off",
+        Policy::Keep(_) => "query strings keep the listed parameters only",
+        Policy::Mask => "values in query strings are masked",
+        Policy::Hash { .. } => "values in query strings are hashed",
+    }
+}
+
+fn enrichment(enrich: &enrich::Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !enrich.ecs.is_empty() {
+        lines.push(format!("from the ECS task: {}", enrich.ecs.join(", ")));
+    }
+    if !enrich.fields.is_empty() {
+        // Values may come from the environment, and may be secrets there.
+        let names: Vec<&str> = enrich.fields.iter().map(|(name, _)| name.as_str()).collect();
+        lines.push(format!("fields: {}", names.join(", ")));
+    }
+    lines
+}
+
+fn routes(loaded: &Loaded) -> Vec<String> {
+    let config = &loaded.config;
+    let names = |numbers: &[usize]| {
+        let names: Vec<&str> = numbers.iter().filter_map(|n| config.sinks.get(*n)).map(|s| s.name.as_str()).collect();
+        if names.is_empty() { "left out (filtered)".to_owned() } else { names.join(", ") }
+    };
+    let rules = &config.route.rules;
+    let Some(last) = rules.last() else {
+        let all: Vec<usize> = (0..config.sinks.len()).collect();
+        return vec![format!("everything -> {}", names(&all))];
+    };
+    let written = match loaded.document.get("route").map(|node| &node.value) {
+        Some(Value::List(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let mut lines = Vec::new();
+    for (number, rule) in rules.iter().enumerate() {
+        let when = written.get(number).and_then(|rule| rule.get("when")).filter(|_| !rule.when.is_empty());
+        let when = when.map_or("everything".to_owned(), Node::to_string);
+        let sample = rule.sample.map(|sample| format!(", {sample} of it")).unwrap_or_default();
+        let next = if rule.and_continue { ", then on" } else { "" };
+        lines.push(format!("{}. {when}{sample} -> {}{next}", number + 1, names(&rule.to)));
+    }
+    match &last.otherwise {
+        Some(sinks) => lines.push(format!("else -> {}", names(sinks))),
+        None if last.when.is_empty() && !last.and_continue => {}
+        None => lines.push("else -> left out (filtered)".to_owned()),
+    }
+    lines
+}
+
+fn sink(sink: &sink::Config, document: &Node) -> String {
+    let written =
+        |key: &str, default: &str| iam::written(document, &sink.name, key).unwrap_or_else(|| default.to_owned());
+    let what = match &sink.kind {
+        Kind::CloudwatchLogs(logs) => format!(
+            "cloudwatch_logs, group {}, stream {}; requests up to {} bytes, {} events, every {}; {}",
+            written("group", ""),
+            written("stream", "{tag}"),
+            logs.batch_bytes_max,
+            logs.batch_events_max,
+            Period(logs.batch_timeout),
+            give_up(&logs.retry)
+        ),
+        Kind::Firehose(firehose) => format!(
+            "firehose, stream {}; records up to {}, requests up to {}, {} records, every {}; {}",
+            firehose.stream,
+            Size(firehose.record_bytes_max as u64),
+            Size(firehose.batch_bytes_max as u64),
+            firehose.batch_records_max,
+            Period(firehose.batch_timeout),
+            give_up(&firehose.retry)
+        ),
+        Kind::S3(s3) => format!(
+            "s3, bucket {}, key {}; objects up to {} or {}, compression {}; {}",
+            s3.bucket,
+            written("key", crate::config::build::S3_KEY),
+            Size(s3.object_bytes_max),
+            Period(s3.object_age_max),
+            format!("{:?}", s3.compression).to_lowercase(),
+            give_up(&s3.retry)
+        ),
+        Kind::File(file) => {
+            let layout = match &file.layout {
+                sink::file::Layout::CloudwatchLogs { .. } => "cloudwatch_logs",
+                sink::file::Layout::Firehose { .. } => "firehose",
+                sink::file::Layout::S3 { .. } => "s3",
+            };
+            format!("file, under {}, laid out as {layout}", file.directory.display())
+        }
+        Kind::Stdout => "stdout".to_owned(),
+        Kind::Discard => "discard".to_owned(),
+    };
+    format!("{}: {what}", sink.name)
+}
+
+fn give_up(retry: &sink::retry::Config) -> String {
+    match retry.give_up_after {
+        None => "retries for ever".to_owned(),
+        Some(after) => format!("retries for {}", Period(after)),
+    }
+}
+
+fn permission(permission: &Permission) -> String {
+    let Permission { sink, role, actions, resource } = permission;
+    format!("{sink}: {} on {resource} ({role})", actions.join(", "))
+}

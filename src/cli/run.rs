@@ -1,0 +1,41 @@
+//! `meshlens run`: the configuration, the log, the runtime, then the topology until it ends.
+
+use super::{ConfigArgs, Exit, say};
+use crate::config::Config;
+use crate::telemetry::logs;
+use crate::topology;
+
+/// Runs until the inputs end or a signal comes.
+pub fn run(args: &ConfigArgs) -> Exit {
+    let config = match args.load() {
+        Ok(loaded) => loaded.config,
+        Err(exit) => return exit,
+    };
+    logs::init(config.log.format, config.log.level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(format_args!("meshlens: cannot start threads: {error}"));
+            return Exit::Failure;
+        }
+    };
+    match runtime.block_on(Box::pin(route(config))) {
+        Ok(exit) => exit,
+        Err(error) => {
+            say(format_args!("meshlens: {error:#}"));
+            Exit::Failure
+        }
+    }
+}
+
+/// The topology; its outcome as an exit code.
+async fn route(config: Config) -> anyhow::Result<Exit> {
+    let outcome = topology::run(config).await?;
+    if let Some(error) = outcome.failure {
+        return Err(error);
+    }
+    Ok(if outcome.undelivered() > 0 { Exit::Undelivered } else { Exit::Ok })
+}

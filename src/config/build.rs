@@ -1,0 +1,317 @@
+//! Raw values into built ones: limits, names, relations between keys, secrets from the environment.
+//!
+//! Whatever is wrong is noted and building goes on with a stand-in, so that one run tells everything. A value set by hand that
+//! cannot be is refused; a default that does not fit beside what was set is adjusted, with a warning.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::Config;
+use super::document::{Node, Path, Value};
+use super::problem::{Problem, Problems};
+use super::quantity::{Count, Period, Size};
+use super::raw;
+use crate::redact::Secret;
+use crate::telemetry::logs;
+use crate::{journal, redact};
+
+mod enrich;
+mod file_sink;
+mod route;
+mod sink;
+mod source;
+
+pub use sink::S3_KEY;
+
+/// Looks up an environment variable.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const MIB: u64 = 1 << 20;
+
+/// What every part of the building needs, and what it leaves behind.
+pub struct Builder<'a> {
+    /// Where values stand; refused ones included.
+    tree: &'a Node,
+    variables: Variables<'a>,
+    /// What is wrong.
+    pub problems: Problems,
+    /// What is well but should be known.
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts with what reading has found.
+    pub fn new(tree: &'a Node, variables: Variables<'a>, problems: Problems, warnings: Vec<String>) -> Self {
+        Self { tree, variables, problems, warnings }
+    }
+
+    /// Builds everything; the result is only good if no problem came up.
+    pub fn build(&mut self, root: raw::Root) -> Config {
+        let hostname = self.hostname(root.hostname);
+        let sources = self.sources(root.source.unwrap_or_default(), &hostname);
+        let sinks = self.sinks(root.sink.unwrap_or_default());
+        let names: HashMap<&str, usize> =
+            sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
+        let route = self.route(root.route.unwrap_or_default(), &names);
+        self.warn_of_idle_sinks(&route, &sinks);
+        let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
+        Config {
+            sources,
+            redact: self.redact(root.redact.unwrap_or_default()),
+            enrich: self.enrich(root.enrich.unwrap_or_default()),
+            route,
+            journal: self.journal(&root.journal.unwrap_or_default()),
+            sinks,
+            grace,
+            quiet,
+            log: self.log(&root.log.unwrap_or_default()),
+            hostname,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Notes that the value at a path cannot be, or is missing. A value refused in reading was reported there.
+    fn refuse(&mut self, path: &Path, must: impl AsRef<str>) {
+        if !self.tree.at(path).is_some_and(|node| node.refused) {
+            self.problems.push(Problem::of_value(self.tree, path, must.as_ref()));
+        }
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// Whether the user wrote this key, rightly or not.
+    fn is_set(&self, path: &Path) -> bool {
+        self.tree.at(path).is_some()
+    }
+
+    /// A text that has to be there and not be empty.
+    fn required(&mut self, table: &Path, key: &str, value: Option<String>, must: &str) -> String {
+        let value = value.unwrap_or_default();
+        if value.is_empty() {
+            self.refuse(&table.key(key), must);
+        }
+        value
+    }
+
+    /// A value between two bounds, or the default; both bounds belong.
+    fn within<T: PartialOrd + Display + Copy>(
+        &mut self,
+        path: &Path,
+        value: Option<T>,
+        default: T,
+        low: T,
+        high: T,
+    ) -> T {
+        let Some(value) = value else { return default };
+        if value < low || value > high {
+            self.refuse(path, format!("must be between {low} and {high}"));
+            return default;
+        }
+        value
+    }
+
+    fn bytes(&mut self, table: &Path, key: &str, value: Option<Size>, default: u64, low: u64, high: u64) -> u64 {
+        self.within(&table.key(key), value, Size(default), Size(low), Size(high)).0
+    }
+
+    /// As [`Self::bytes`], for what is kept in memory.
+    fn bytes_usize(
+        &mut self,
+        table: &Path,
+        key: &str,
+        value: Option<Size>,
+        default: u64,
+        low: u64,
+        high: u64,
+    ) -> usize {
+        usize::try_from(self.bytes(table, key, value, default, low, high)).unwrap_or(usize::MAX)
+    }
+
+    fn count(&mut self, table: &Path, key: &str, value: Option<Count>, default: u64, low: u64, high: u64) -> usize {
+        let count = self.within(&table.key(key), value, Count(default), Count(low), Count(high)).0;
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    fn period(
+        &mut self,
+        table: &Path,
+        key: &str,
+        value: Option<Period>,
+        default: Duration,
+        low: Duration,
+        high: Duration,
+    ) -> Duration {
+        self.within(&table.key(key), value, Period(default), Period(low), Period(high)).0
+    }
+
+    /// A secret given as it is, or by the name of an environment variable (`KEY_env`), or not at all.
+    fn secret(&mut self, table: &Path, key: &str, value: Option<String>, variable: Option<String>) -> Option<Secret> {
+        let variable_key = format!("{key}_env");
+        let variable_path = table.key(&variable_key);
+        let text = match (value, variable) {
+            (Some(_), Some(_)) => {
+                self.refuse(&variable_path, format!("must not be set beside `{key}`"));
+                return None;
+            }
+            (None, None) => return None,
+            (Some(value), None) => {
+                if value.is_empty() {
+                    self.refuse(&table.key(key), "must not be empty");
+                }
+                value
+            }
+            (None, Some(variable)) => match (self.variables)(&variable).filter(|value| !value.is_empty()) {
+                Some(value) => value,
+                None => {
+                    self.refuse(&variable_path, "must name an environment variable that is set and not empty");
+                    return None;
+                }
+            },
+        };
+        Some(Secret(text.into_bytes().into()))
+    }
+
+    /// The places of those list elements that reading has let through.
+    fn kept_places(&self, path: &Path) -> Vec<usize> {
+        match self.tree.at(path).map(|node| &node.value) {
+            Some(Value::List(list)) => {
+                list.iter().enumerate().filter(|(_, node)| !node.refused).map(|(place, _)| place).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn hostname(&mut self, value: Option<String>) -> String {
+        let path = Path::root().key("hostname");
+        match value {
+            Some(name) if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) => {
+                self.refuse(&path, "must be a host name of 1 to 253 bytes");
+                name
+            }
+            Some(name) => name,
+            None => system_hostname(self.variables),
+        }
+    }
+
+    fn redact(&mut self, raw: raw::Redact) -> redact::Config {
+        let table = Path::root().key("redact");
+        let query = raw.query.unwrap_or(raw::Query::Strip);
+        if query != raw::Query::Keep && raw.parameters.is_some() {
+            self.refuse(&table.key("parameters"), "must not be set unless `query` is \"keep\"");
+        }
+        let key_is_set = raw.hash_key.is_some() || raw.hash_key_env.is_some();
+        if query != raw::Query::Hash && key_is_set {
+            let key = if raw.hash_key.is_some() { "hash_key" } else { "hash_key_env" };
+            self.refuse(&table.key(key), "must not be set unless `query` is \"hash\"");
+        }
+        let query = match query {
+            raw::Query::Strip => redact::Policy::Strip,
+            raw::Query::Mask => redact::Policy::Mask,
+            raw::Query::Keep => redact::Policy::Keep(self.kept_parameters(&table, raw.parameters)),
+            raw::Query::Hash => {
+                let key = self.secret(&table, "hash_key", raw.hash_key, raw.hash_key_env);
+                if key.is_none() && !key_is_set && !self.is_set(&table.key("hash_key")) {
+                    self.refuse(
+                        &table.key("hash_key_env"),
+                        "must name the environment variable with the key of the hash",
+                    );
+                }
+                redact::Policy::Hash { key: key.unwrap_or(Secret(Box::default())) }
+            }
+        };
+        redact::Config { query }
+    }
+
+    fn kept_parameters(&mut self, table: &Path, parameters: Option<Vec<String>>) -> Vec<String> {
+        let parameters = parameters.unwrap_or_default();
+        let path = table.key("parameters");
+        if parameters.iter().any(String::is_empty) {
+            self.refuse(&path, "must be a list of parameter names, none of them empty");
+        } else if parameters.is_empty() && self.is_set(&path) {
+            self.refuse(&path, "must list at least one parameter; leave the key out to keep all");
+        } else if parameters.is_empty() {
+            self.warn("redact.query = \"keep\" without `parameters`: query strings are not redacted");
+        }
+        parameters
+    }
+
+    fn journal(&mut self, raw: &raw::Journal) -> journal::Config {
+        let table = Path::root().key("journal");
+        let default = journal::Config::default();
+        journal::Config {
+            memory_bytes_max: self.bytes_usize(
+                &table,
+                "memory_bytes_max",
+                raw.memory_bytes_max,
+                default.memory_bytes_max as u64,
+                MIB,
+                64 << 30,
+            ),
+            when_full: match raw.when_full {
+                None | Some(raw::WhenFull::Block) => journal::WhenFull::Block,
+                Some(raw::WhenFull::DropOldest) => journal::WhenFull::DropOldest,
+            },
+        }
+    }
+
+    fn shutdown(&mut self, raw: raw::Shutdown) -> (Duration, Duration) {
+        let table = Path::root().key("shutdown");
+        let grace = self.period(&table, "grace", raw.grace, 25 * SECOND, Duration::ZERO, HOUR);
+        let mut quiet = self.period(&table, "quiet", raw.quiet, SECOND, Duration::ZERO, HOUR);
+        if quiet > grace {
+            if raw.quiet.is_some() {
+                self.refuse(&table.key("quiet"), format!("must not be more than `grace`, which is {}", Period(grace)));
+            } else {
+                self.warn(format!("shutdown.quiet is {0} instead of 1s, since shutdown.grace is {0}", Period(grace)));
+                quiet = grace;
+            }
+        }
+        (grace, quiet)
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> logs::Config {
+        let level = match raw.level.unwrap_or(raw::Level::Info) {
+            raw::Level::Off => logs::Level::OFF,
+            raw::Level::Error => logs::Level::ERROR,
+            raw::Level::Warn => logs::Level::WARN,
+            raw::Level::Info => logs::Level::INFO,
+            raw::Level::Debug => logs::Level::DEBUG,
+            raw::Level::Trace => logs::Level::TRACE,
+        };
+        let level = match (self.variables)(logs::LEVEL_VARIABLE).filter(|text| !text.is_empty()) {
+            None => level,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                self.problems.push(Problem::general(format!(
+                    "environment variable {} = {text:?}: must be one of `off`, `error`, `warn`, `info`, `debug` or `trace`",
+                    logs::LEVEL_VARIABLE
+                )));
+                level
+            }),
+        };
+        let format = match raw.format {
+            None | Some(raw::LogFormat::Text) => logs::Format::Text,
+            Some(raw::LogFormat::Json) => logs::Format::Json,
+        };
+        logs::Config { format, level }
+    }
+}
+
+/// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
+fn system_hostname(variables: Variables<'_>) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    kernel
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .or_else(|| variables("HOSTNAME").filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// Whether a name of a source or sink can stand in metrics, templates and `--set` without quotes.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}

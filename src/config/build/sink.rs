@@ -1,0 +1,381 @@
+//! `[sink.NAME]`: names, the services' limits, retries, the AWS client.
+
+use std::time::Duration;
+
+use super::{Builder, HOUR, MIB, SECOND, is_name};
+use crate::config::document::Path;
+use crate::config::problem::must_be_one_of;
+use crate::config::quantity::{Period, Size};
+use crate::config::raw::{self, sink as raw_sink};
+use crate::journal::block::SINKS_MAX;
+use crate::sink::template::Template;
+use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, s3};
+
+const KIB: u64 = 1 << 10;
+const DAY: Duration = Duration::from_secs(86_400);
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// Hive partitions by event time.
+pub const S3_KEY: &str = "year=%Y/month=%m/day=%d/hour=%H/";
+/// What `PutRetentionPolicy` takes.
+const RETENTION_DAYS: [i32; 22] =
+    [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
+const STORAGE_CLASSES: [&str; 8] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "GLACIER_IR",
+];
+/// `PutLogEvents`: 1 MiB, 10,000 events.
+const LOGS_BATCH_BYTES_MAX: u64 = 1_048_576;
+/// `PutRecordBatch`: 4 MiB, 500 records of at most 1,000 KiB.
+const FIREHOSE_BATCH_BYTES_MAX: u64 = 4 << 20;
+const FIREHOSE_RECORD_BYTES_MAX: u64 = 1_024_000;
+const FIREHOSE_RECORD_BYTES: u64 = 64 << 10;
+/// S3: the least part of a multipart upload, the largest single put.
+const S3_PART_BYTES_MIN: u64 = 5 << 20;
+const S3_OBJECT_BYTES_MAX: u64 = 5 << 30;
+
+/// The keys that all AWS sinks have.
+struct AwsKeys {
+    region: Option<String>,
+    endpoint_url: Option<String>,
+    role_arn: Option<String>,
+    external_id: Option<String>,
+    use_fips: Option<bool>,
+    use_dual_stack: Option<bool>,
+}
+
+impl Builder<'_> {
+    pub(super) fn sinks(&mut self, raw: raw::Named<raw_sink::Sink>) -> Vec<sink::Config> {
+        if raw.0.len() > SINKS_MAX {
+            let found = raw.0.len();
+            let text = format!("sink: there are {found} sinks: must be at most {SINKS_MAX}");
+            let place = self.tree.nearest(&Path::root().key("sink")).origin.clone();
+            self.problems.push(super::Problem::of_place(place, text));
+        }
+        let mut sinks = Vec::new();
+        for (name, sink) in raw.0 {
+            let table = Path::root().key("sink").key(&name);
+            if !is_name(&name) {
+                self.refuse(&table, "must have a name of 1 to 64 letters, digits, `_` or `-`");
+            }
+            let kind = match sink {
+                raw_sink::Sink::CloudwatchLogs(raw) => Kind::CloudwatchLogs(self.cloudwatch_logs(&table, *raw)),
+                raw_sink::Sink::Firehose(raw) => Kind::Firehose(self.firehose(&table, *raw)),
+                raw_sink::Sink::S3(raw) => Kind::S3(self.s3(&table, *raw)),
+                raw_sink::Sink::File(raw) => Kind::File(self.file(&table, raw)),
+                raw_sink::Sink::Stdout(_) => Kind::Stdout,
+                raw_sink::Sink::Discard(_) => Kind::Discard,
+            };
+            sinks.push(sink::Config { name, kind });
+        }
+        sinks
+    }
+
+    fn cloudwatch_logs(&mut self, table: &Path, raw: raw_sink::CloudwatchLogs) -> cloudwatch_logs::Config {
+        let aws = AwsKeys {
+            region: raw.region,
+            endpoint_url: raw.endpoint_url,
+            role_arn: raw.role_arn,
+            external_id: raw.external_id,
+            use_fips: raw.use_fips,
+            use_dual_stack: raw.use_dual_stack,
+        };
+        let group = self.required(table, "group", raw.group, "must be the name of a log group");
+        let create_group = raw.create_group.unwrap_or(true);
+        if !create_group {
+            for key in ["retention_days", "log_group_class"].map(|key| table.key(key)) {
+                if self.is_set(&key) {
+                    self.refuse(&key, "must not be set with `create_group = false`");
+                }
+            }
+        }
+        let classes = ["STANDARD", "INFREQUENT_ACCESS", "DELIVERY"];
+        cloudwatch_logs::Config {
+            group: self.log_group(&table.key("group"), &group),
+            stream: self.log_stream(&table.key("stream"), raw.stream.as_deref().unwrap_or("{tag}")),
+            create_group,
+            retention_days: self.retention(&table.key("retention_days"), raw.retention_days),
+            log_group_class: self.choice(table, "log_group_class", raw.log_group_class, &classes),
+            log_key: self.not_empty(table, "log_key", raw.log_key),
+            batch_timeout: self.period(table, "batch_timeout", raw.batch_timeout, 5 * SECOND, 10 * MILLISECOND, HOUR),
+            batch_events_max: self.count(table, "batch_events_max", raw.batch_events_max, 10_000, 1, 10_000),
+            batch_bytes_max: self.bytes_usize(
+                table,
+                "batch_bytes_max",
+                raw.batch_bytes_max,
+                LOGS_BATCH_BYTES_MAX,
+                KIB,
+                LOGS_BATCH_BYTES_MAX,
+            ),
+            oversize: oversize(raw.oversize),
+            concurrency: self.count(table, "concurrency", raw.concurrency, 4, 1, 64),
+            retry: self.retry(table, raw.retry),
+            aws: self.aws(table, aws),
+        }
+    }
+
+    fn firehose(&mut self, table: &Path, raw: raw_sink::Firehose) -> firehose::Config {
+        let aws = AwsKeys {
+            region: raw.region,
+            endpoint_url: raw.endpoint_url,
+            role_arn: raw.role_arn,
+            external_id: raw.external_id,
+            use_fips: raw.use_fips,
+            use_dual_stack: raw.use_dual_stack,
+        };
+        let stream = self.required(table, "stream", raw.stream, "must be the name of a delivery stream");
+        self.check_delivery_stream(&table.key("stream"), &stream);
+        let most = FIREHOSE_BATCH_BYTES_MAX;
+        let batch_bytes_max = self.bytes_usize(table, "batch_bytes_max", raw.batch_bytes_max, most, KIB, most);
+        let record_bytes_max = raw.record_bytes_max;
+        let mut record_bytes = self.bytes_usize(
+            table,
+            "record_bytes_max",
+            record_bytes_max,
+            FIREHOSE_RECORD_BYTES,
+            0,
+            FIREHOSE_RECORD_BYTES_MAX,
+        );
+        if record_bytes > batch_bytes_max {
+            let batch = Size(batch_bytes_max as u64);
+            if record_bytes_max.is_some() {
+                let must = format!("must not be more than `batch_bytes_max`, which is {batch}");
+                self.refuse(&table.key("record_bytes_max"), must);
+            } else {
+                self.warn(format!(
+                    "{table}.record_bytes_max is {batch} instead of 64KiB, since batch_bytes_max is {batch}"
+                ));
+                record_bytes = batch_bytes_max;
+            }
+        }
+        firehose::Config {
+            stream,
+            record_bytes_max: record_bytes,
+            batch_timeout: self.period(table, "batch_timeout", raw.batch_timeout, 5 * SECOND, 10 * MILLISECOND, HOUR),
+            batch_records_max: self.count(table, "batch_records_max", raw.batch_records_max, 500, 1, 500),
+            batch_bytes_max,
+            oversize: oversize(raw.oversize),
+            concurrency: self.count(table, "concurrency", raw.concurrency, 4, 1, 64),
+            retry: self.retry(table, raw.retry),
+            aws: self.aws(table, aws),
+        }
+    }
+
+    fn s3(&mut self, table: &Path, raw: raw_sink::S3) -> s3::Config {
+        let aws = AwsKeys {
+            region: raw.region,
+            endpoint_url: raw.endpoint_url,
+            role_arn: raw.role_arn,
+            external_id: raw.external_id,
+            use_fips: raw.use_fips,
+            use_dual_stack: raw.use_dual_stack,
+        };
+        let bucket = self.required(table, "bucket", raw.bucket, "must be the name of a bucket");
+        self.check_bucket(&table.key("bucket"), &bucket);
+        let compression = compression(raw.compression);
+        let server_side_encryption = self.choice(
+            table,
+            "server_side_encryption",
+            raw.server_side_encryption,
+            &["AES256", "aws:kms", "aws:kms:dsse"],
+        );
+        let kms_key_id = self.not_empty(table, "kms_key_id", raw.kms_key_id);
+        if kms_key_id.is_some() && server_side_encryption.as_deref() == Some("AES256") {
+            self.refuse(&table.key("kms_key_id"), "must not be set with `server_side_encryption = \"AES256\"`");
+        }
+        let implied = kms_key_id.is_some().then(|| "aws:kms".to_owned());
+        let checksums = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"];
+        s3::Config {
+            bucket,
+            key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY)),
+            compression,
+            compression_level: self.compression_level(
+                &table.key("compression_level"),
+                raw.compression_level,
+                compression,
+            ),
+            object_bytes_max: self.bytes(
+                table,
+                "object_bytes_max",
+                raw.object_bytes_max,
+                s3::OBJECT_BYTES_DEFAULT,
+                KIB,
+                S3_OBJECT_BYTES_MAX,
+            ),
+            object_age_max: self.period(table, "object_age_max", raw.object_age_max, 300 * SECOND, SECOND, DAY),
+            open_objects_max: self.count(
+                table,
+                "open_objects_max",
+                raw.open_objects_max,
+                s3::OPEN_OBJECTS_DEFAULT as u64,
+                1,
+                1024,
+            ),
+            part_bytes: self.bytes_usize(
+                table,
+                "part_bytes",
+                raw.part_bytes,
+                S3_PART_BYTES_MIN,
+                S3_PART_BYTES_MIN,
+                512 * MIB,
+            ),
+            storage_class: self.choice(table, "storage_class", raw.storage_class, &STORAGE_CLASSES),
+            server_side_encryption: server_side_encryption.or(implied),
+            kms_key_id,
+            checksum: self.choice(table, "checksum", raw.checksum, &checksums),
+            concurrency: self.count(table, "concurrency", raw.concurrency, 4, 1, 64),
+            retry: self.retry(table, raw.retry),
+            aws: self.aws(table, aws),
+        }
+    }
+
+    fn retry(&mut self, sink: &Path, raw: Option<raw_sink::Retry>) -> retry::Config {
+        let table = sink.key("retry");
+        let raw = raw.unwrap_or_default();
+        let default = retry::Config::default();
+        let minute = 60 * SECOND;
+        let cap = self.period(&table, "cap", raw.cap, default.cap, MILLISECOND, HOUR);
+        let mut base = self.period(&table, "base", raw.base, default.base, MILLISECOND, minute);
+        if base > cap {
+            if raw.base.is_some() {
+                self.refuse(&table.key("base"), format!("must not be more than `cap`, which is {}", Period(cap)));
+            } else {
+                let cap = Period(cap);
+                self.warn(format!("{table}.base is {cap} instead of {}, since cap is {cap}", Period(base)));
+                base = cap.0;
+            }
+        }
+        let give_up_after = raw.give_up_after;
+        let never = Duration::ZERO;
+        let give_up = self.period(&table, "give_up_after", give_up_after, never, SECOND, 30 * DAY);
+        retry::Config {
+            base,
+            cap,
+            give_up_after: give_up_after.map(|_| give_up),
+            request_timeout: self.period(
+                &table,
+                "request_timeout",
+                raw.request_timeout,
+                default.request_timeout,
+                100 * MILLISECOND,
+                10 * minute,
+            ),
+        }
+    }
+
+    fn aws(&mut self, table: &Path, keys: AwsKeys) -> aws::Config {
+        if let Some(region) = &keys.region
+            && (region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        {
+            self.refuse(&table.key("region"), "must be a region, such as \"eu-central-1\"");
+        }
+        if let Some(url) = &keys.endpoint_url {
+            self.check_url(&table.key("endpoint_url"), url);
+        }
+        if let Some(role) = &keys.role_arn
+            && !(role.starts_with("arn:") && role.contains(":iam::") && role.contains(":role/"))
+        {
+            self.refuse(
+                &table.key("role_arn"),
+                "must be a role's ARN, such as \"arn:aws:iam::123456789012:role/logs\"",
+            );
+        }
+        if keys.external_id.is_some() && !self.is_set(&table.key("role_arn")) {
+            self.refuse(&table.key("external_id"), "must not be set without `role_arn`");
+        }
+        aws::Config {
+            region: keys.region,
+            endpoint_url: keys.endpoint_url,
+            role_arn: keys.role_arn,
+            external_id: keys.external_id,
+            use_fips: keys.use_fips,
+            use_dual_stack: keys.use_dual_stack,
+        }
+    }
+
+    fn retention(&mut self, path: &Path, days: Option<crate::config::quantity::Count>) -> Option<i32> {
+        let days = days?;
+        let known = i32::try_from(days.0).ok().filter(|days| RETENTION_DAYS.contains(days));
+        if known.is_none() {
+            let list = RETENTION_DAYS.map(|days| days.to_string()).join(", ");
+            self.refuse(path, format!("must be a number of days that the service takes: {list}"));
+        }
+        known
+    }
+
+    fn compression_level(
+        &mut self,
+        path: &Path,
+        level: Option<crate::config::quantity::Count>,
+        compression: s3::Compression,
+    ) -> Option<i32> {
+        let level = level?;
+        let (low, high) = match compression {
+            s3::Compression::Gzip => (0, 9),
+            s3::Compression::Zstd => (1, 22),
+            s3::Compression::None => {
+                self.refuse(path, "must not be set with `compression = \"none\"`");
+                return None;
+            }
+        };
+        if !(low..=high).contains(&level.0) {
+            self.refuse(path, format!("must be between {low} and {high} for this compression"));
+            return None;
+        }
+        i32::try_from(level.0).ok()
+    }
+
+    /// One of the words that the service knows.
+    fn choice(&mut self, table: &Path, key: &str, value: Option<String>, allowed: &[&str]) -> Option<String> {
+        let value = value?;
+        if !allowed.contains(&value.as_str()) {
+            self.refuse(&table.key(key), must_be_one_of(&value, allowed));
+        }
+        Some(value)
+    }
+
+    fn not_empty(&mut self, table: &Path, key: &str, value: Option<String>) -> Option<String> {
+        let value = value?;
+        if value.is_empty() {
+            self.refuse(&table.key(key), "must not be empty");
+        }
+        Some(value)
+    }
+
+    pub(super) fn template(&mut self, path: &Path, text: &str) -> Template {
+        match Template::parse(text) {
+            Ok(template) => template,
+            Err(error) => {
+                self.refuse(path, format!("must be a template: {error}"));
+                // Any template will do: the configuration is refused.
+                stand_in_template()
+            }
+        }
+    }
+}
+
+/// A template for the time until the configuration is refused.
+fn stand_in_template() -> Template {
+    #[allow(clippy::expect_used, reason = "a plain letter is a template whatever the syntax")]
+    Template::parse("x").expect("a plain letter is a template")
+}
+
+fn oversize(raw: Option<raw_sink::Oversize>) -> Oversize {
+    match raw {
+        None | Some(raw_sink::Oversize::Truncate) => Oversize::Truncate,
+        Some(raw_sink::Oversize::Reject) => Oversize::Reject,
+    }
+}
+
+pub(super) fn compression(raw: Option<raw_sink::Compression>) -> s3::Compression {
+    match raw {
+        None | Some(raw_sink::Compression::Gzip) => s3::Compression::Gzip,
+        Some(raw_sink::Compression::Zstd) => s3::Compression::Zstd,
+        Some(raw_sink::Compression::None) => s3::Compression::None,
+    }
+}

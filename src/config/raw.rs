@@ -1,0 +1,293 @@
+//! The configuration as written: one type for each table, every key optional, nothing judged but types.
+//!
+//! Doc comments here are the reference: they become the JSON Schema (`meshlens schema`) and `docs/configuration.md`.
+//! Defaults and limits are said here and enforced in [`super::build`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, de};
+
+use super::quantity::{Period, Size};
+
+pub mod route;
+pub mod sink;
+pub mod source;
+
+/// Configuration of meshlens. `${VAR}` is not replaced: values stand as written, and secrets have `…_env` keys that name an environment variable.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "meshlens configuration")]
+pub struct Root {
+    /// Sources by name: `[source.NAME]`. Default: one `forward` source on 127.0.0.1:24224.
+    pub source: Option<Named<source::Source>>,
+    /// Sinks by name: `[sink.NAME]`; at most 64. Default: `stdout` and three `file` sinks under `out/`.
+    pub sink: Option<Named<sink::Sink>>,
+    /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
+    pub route: Option<Vec<route::Rule>>,
+    /// Redaction of query strings.
+    pub redact: Option<Redact>,
+    /// Fields added to every record.
+    pub enrich: Option<Enrich>,
+    /// What is kept between sources and sinks.
+    pub journal: Option<Journal>,
+    /// How the process ends.
+    pub shutdown: Option<Shutdown>,
+    /// meshlens's own log, on stderr.
+    pub log: Option<Log>,
+    /// Name of this host, for `{hostname}` in templates and the forward handshake. Default: the system's host name.
+    pub hostname: Option<String>,
+}
+
+/// Redaction of query strings, before anything stores or prints a record.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redact {
+    /// What happens to a query string. Default: `strip`.
+    pub query: Option<Query>,
+    /// With `keep`: the parameters that are kept, with their values. Default: all, which turns redaction off.
+    pub parameters: Option<Vec<String>>,
+    /// With `hash`: the key of the hash; never printed. Better given by `hash_key_env`.
+    pub hash_key: Option<String>,
+    /// With `hash`: the environment variable that holds the key.
+    pub hash_key_env: Option<String>,
+}
+
+/// What happens to a query string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// Removed, from the `?` on.
+    Strip,
+    /// Kept: the parameters listed in `parameters` only, or all.
+    Keep,
+    /// Names stay, values become `***`.
+    Mask,
+    /// Names stay, values become a keyed hash, so that equal values stay equal.
+    Hash,
+}
+
+/// Fields added to every record.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Enrich {
+    /// Names to add from the ECS task metadata, or `"auto"` (`ecs_cluster`, `ecs_task_arn`, `ecs_task_definition` where the task metadata endpoint is there), or `"none"`. Default: `"auto"`.
+    pub ecs: Option<OneOrMany>,
+    /// Base URL of the task metadata endpoint version 4. Default: the environment variable `ECS_CONTAINER_METADATA_URI_V4`, which ECS sets.
+    pub metadata_uri: Option<String>,
+    /// Fields with fixed values.
+    pub fields: Option<Named<Constant>>,
+    /// Fields with values from the environment: `{ field = "VARIABLE" }`. A variable that is not set is left out, with a warning.
+    pub env: Option<Named<String>>,
+}
+
+/// The journal between sources and sinks.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// Memory for records that not every sink has delivered yet, as a size. Default: 64MiB. Limits: 1MiB to 64GiB.
+    pub memory_bytes_max: Option<Size>,
+    /// What happens when it is full. Default: `block`.
+    pub when_full: Option<WhenFull>,
+}
+
+/// What happens when the journal is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Sources wait, and with them the senders.
+    Block,
+    /// The oldest records are dropped for the sinks that have not read them, and counted.
+    DropOldest,
+}
+
+/// How the process ends.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// Longest time from SIGTERM or SIGINT to the end, as a duration; keep it below the container's `stopTimeout`. Default: 25s. Limits: 0s to 1h.
+    pub grace: Option<Period>,
+    /// A source that was quiet this long after the signal is taken as done, as a duration; not more than `grace`. Default: 1s.
+    pub quiet: Option<Period>,
+}
+
+/// meshlens's own log, on stderr. It never shows a record's content.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How much is said. The environment variable `MESHLENS_LOG` comes first. Default: `info`.
+    pub level: Option<Level>,
+    /// How it is written. Default: `text`.
+    pub format: Option<LogFormat>,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One line of text an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// A table whose keys are names of the user's choice, in the order written.
+#[derive(Clone, Debug)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Named(entries))
+            }
+        }
+        reader.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named{}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        std::collections::BTreeMap::<String, T>::json_schema(generator)
+    }
+}
+
+/// One text, or a list of texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OneOrMany {
+    /// `"a"`
+    One(String),
+    /// `["a", "b"]`
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The texts.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> de::Visitor<'de> for Texts {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text in quotes, or a list of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(OneOrMany::Many(texts))
+            }
+        }
+        reader.deserialize_any(Texts)
+    }
+}
+
+impl JsonSchema for OneOrMany {
+    fn schema_name() -> Cow<'static, str> {
+        "OneOrMany".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" } })
+    }
+}
+
+/// Any value that JSON can hold.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Constant(pub serde_json::Value);
+
+/// The JSON Schema of [`Root`].
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Root).to_value();
+    forbid_null(&mut schema);
+    schema
+}
+
+/// TOML has no null: a key is there or not.
+fn forbid_null(schema: &mut serde_json::Value) {
+    use serde_json::Value as Json;
+    let is_null = |schema: &Json| schema.get("type").is_some_and(|kind| kind == "null");
+    match schema {
+        Json::Array(list) => list.iter_mut().for_each(forbid_null),
+        Json::Object(object) => {
+            if let Some(Json::Array(kinds)) = object.get_mut("type") {
+                kinds.retain(|kind| kind != "null");
+                if let [kind] = kinds.as_slice() {
+                    let kind = kind.clone();
+                    object.insert("type".into(), kind);
+                }
+            }
+            if let Some(Json::Array(choices)) = object.get_mut("anyOf") {
+                choices.retain(|choice| !is_null(choice));
+                if let [Json::Object(choice)] = choices.as_slice() {
+                    let choice = choice.clone();
+                    object.remove("anyOf");
+                    object.extend(choice);
+                }
+            }
+            object.values_mut().for_each(forbid_null);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,222 @@
+//! `[sink.NAME]` as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::quantity::{Count, Period, Size};
+
+/// A sink, of the kind that its key `type` says.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(tag = "type")]
+pub enum Sink {
+    /// Amazon CloudWatch Logs.
+    CloudwatchLogs(Box<CloudwatchLogs>),
+    /// Amazon Data Firehose.
+    Firehose(Box<Firehose>),
+    /// Amazon S3: newline-delimited JSON objects.
+    S3(Box<S3>),
+    /// Files under a directory, laid out as one of the services would.
+    File(File),
+    /// Standard output, one JSON object a line.
+    Stdout(Nothing),
+    /// Nowhere; counted as delivered.
+    Discard(Nothing),
+}
+
+/// A sink without keys of its own.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// Amazon CloudWatch Logs.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloudwatchLogs {
+    /// Log group, a template. Required.
+    #[schemars(required)]
+    pub group: Option<String>,
+    /// Log stream, a template. Default: `{tag}`.
+    pub stream: Option<String>,
+    /// Create a missing group. Missing streams are always created. Default: true.
+    pub create_group: Option<bool>,
+    /// Retention of a group that we create, in days; one of the numbers that the service takes. Default: for ever.
+    pub retention_days: Option<Count>,
+    /// Class of a group that we create: `STANDARD`, `INFREQUENT_ACCESS` or `DELIVERY`. Default: the service's.
+    pub log_group_class: Option<String>,
+    /// Send only this field's value instead of the whole record; records without it are sent whole. Default: the whole record.
+    pub log_key: Option<String>,
+    /// An open batch is sent after this time, as a duration. Default: 5s. Limits: 10ms to 1h.
+    pub batch_timeout: Option<Period>,
+    /// Events in a request. Default and most: 10000.
+    pub batch_events_max: Option<Count>,
+    /// Bytes in a request, counted as the service does (26 more for each event), as a size. Default and most: 1048576. Least: 1KiB.
+    pub batch_bytes_max: Option<Size>,
+    /// What to do with events larger than the service takes. Default: `truncate`.
+    pub oversize: Option<Oversize>,
+    /// Requests in flight at once. Default: 4. Limits: 1 to 64.
+    pub concurrency: Option<Count>,
+    /// Retries.
+    pub retry: Option<Retry>,
+    /// Region. Default: the SDK's chain (environment, profile, task).
+    pub region: Option<String>,
+    /// Endpoint URL. Default: `AWS_ENDPOINT_URL_CLOUDWATCH_LOGS`, `AWS_ENDPOINT_URL`, or the service's own.
+    pub endpoint_url: Option<String>,
+    /// Role to assume for this sink. Default: none.
+    pub role_arn: Option<String>,
+    /// External id that the role asks for. Default: none.
+    pub external_id: Option<String>,
+    /// Use FIPS endpoints. Default: the SDK's chain.
+    pub use_fips: Option<bool>,
+    /// Use dual-stack (IPv6) endpoints. Default: the SDK's chain.
+    pub use_dual_stack: Option<bool>,
+}
+
+/// Amazon Data Firehose.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Firehose {
+    /// Delivery stream. Required.
+    #[schemars(required)]
+    pub stream: Option<String>,
+    /// Join lines into Firehose records up to this size (each record is billed rounded up to 5 KB); 0 = one line a record. Default: 64KiB. Most: 1024000.
+    pub record_bytes_max: Option<Size>,
+    /// An open batch is sent after this time, as a duration. Default: 5s. Limits: 10ms to 1h.
+    pub batch_timeout: Option<Period>,
+    /// Firehose records in a request. Default and most: 500.
+    pub batch_records_max: Option<Count>,
+    /// Bytes in a request, as a size. Default and most: 4MiB. Least: 1KiB, and not less than `record_bytes_max`.
+    pub batch_bytes_max: Option<Size>,
+    /// What to do with lines larger than the service takes. Default: `truncate`.
+    pub oversize: Option<Oversize>,
+    /// Requests in flight at once. Default: 4. Limits: 1 to 64.
+    pub concurrency: Option<Count>,
+    /// Retries.
+    pub retry: Option<Retry>,
+    /// Region. Default: the SDK's chain (environment, profile, task).
+    pub region: Option<String>,
+    /// Endpoint URL. Default: `AWS_ENDPOINT_URL_FIREHOSE`, `AWS_ENDPOINT_URL`, or the service's own.
+    pub endpoint_url: Option<String>,
+    /// Role to assume for this sink. Default: none.
+    pub role_arn: Option<String>,
+    /// External id that the role asks for. Default: none.
+    pub external_id: Option<String>,
+    /// Use FIPS endpoints. Default: the SDK's chain.
+    pub use_fips: Option<bool>,
+    /// Use dual-stack (IPv6) endpoints. Default: the SDK's chain.
+    pub use_dual_stack: Option<bool>,
+}
+
+/// Amazon S3: newline-delimited JSON objects.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// Bucket. Required.
+    #[schemars(required)]
+    pub bucket: Option<String>,
+    /// Key up to the object's own name, a template with dates in event time. Default: `year=%Y/month=%m/day=%d/hour=%H/`.
+    pub key: Option<String>,
+    /// How objects are compressed. Default: `gzip`.
+    pub compression: Option<Compression>,
+    /// Compression level. Default: the library's. Limits: 0 to 9 for gzip, 1 to 22 for zstd.
+    pub compression_level: Option<Count>,
+    /// An object is finished at about this size as stored, as a size. Default: 64MiB. Limits: 1KiB to 5GiB.
+    pub object_bytes_max: Option<Size>,
+    /// An object is finished at this age, as a duration. Default: 5m. Limits: 1s to 1d.
+    pub object_age_max: Option<Period>,
+    /// Objects open at once; the oldest is finished when one more is needed. Default: 32. Limits: 1 to 1024.
+    pub open_objects_max: Option<Count>,
+    /// Part of a multipart upload, as a size; smaller objects are put whole. Each open object holds up to this in memory. Default: 5MiB. Limits: 5MiB to 512MiB.
+    pub part_bytes: Option<Size>,
+    /// Storage class, such as `STANDARD_IA` or `INTELLIGENT_TIERING`. Default: the bucket's.
+    pub storage_class: Option<String>,
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`. Default: the bucket's.
+    pub server_side_encryption: Option<String>,
+    /// KMS key; implies `aws:kms`. Default: none.
+    pub kms_key_id: Option<String>,
+    /// Additional checksum: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`. Default: the SDK's.
+    pub checksum: Option<String>,
+    /// Requests in flight at once. Default: 4. Limits: 1 to 64.
+    pub concurrency: Option<Count>,
+    /// Retries.
+    pub retry: Option<Retry>,
+    /// Region. Default: the SDK's chain (environment, profile, task).
+    pub region: Option<String>,
+    /// Endpoint URL. Default: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, or the service's own.
+    pub endpoint_url: Option<String>,
+    /// Role to assume for this sink. Default: none.
+    pub role_arn: Option<String>,
+    /// External id that the role asks for. Default: none.
+    pub external_id: Option<String>,
+    /// Use FIPS endpoints. Default: the SDK's chain.
+    pub use_fips: Option<bool>,
+    /// Use dual-stack (IPv6) endpoints. Default: the SDK's chain.
+    pub use_dual_stack: Option<bool>,
+}
+
+/// Files under a directory, laid out as one of the services would.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The directory; made if missing. Required.
+    #[schemars(required)]
+    pub directory: Option<String>,
+    /// How files are laid out. Default: `s3`.
+    pub layout: Option<Layout>,
+    /// Layout `cloudwatch_logs`: log group, a template. Default: `meshlens`.
+    pub group: Option<String>,
+    /// Layouts `cloudwatch_logs` (log stream, a template; default `{tag}`) and `firehose` (delivery stream; default `meshlens`).
+    pub stream: Option<String>,
+    /// Layout `s3`: key up to the object's own name, a template. Default: `year=%Y/month=%m/day=%d/hour=%H/`.
+    pub key: Option<String>,
+    /// Layout `s3`: how objects are compressed. Default: `gzip`.
+    pub compression: Option<Compression>,
+}
+
+/// How files are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `DIR/GROUP/STREAM.jsonl`, one event with its timestamp a line.
+    CloudwatchLogs,
+    /// `DIR/STREAM/YYYY/MM/DD/HH/…`, as Firehose writes to its bucket.
+    Firehose,
+    /// `DIR/KEY…`, objects as the S3 sink writes them.
+    S3,
+}
+
+/// Compression of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// gzip, `.gz`.
+    Gzip,
+    /// Zstandard, `.zst`.
+    Zstd,
+    /// None.
+    None,
+}
+
+/// What to do with a record larger than the service takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Oversize {
+    /// Cut at a character boundary, and counted.
+    Truncate,
+    /// Not sent, counted as rejected.
+    Reject,
+}
+
+/// Retries of a sink: capped exponential backoff with full jitter.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// First upper bound of the wait, as a duration; doubles with each attempt. Default: 200ms. Limits: 1ms to 1m, not more than `cap`.
+    pub base: Option<Period>,
+    /// Greatest upper bound of the wait, as a duration. Default: 20s. Limits: 1ms to 1h.
+    pub cap: Option<Period>,
+    /// A batch is dropped, and counted, after this time, as a duration. Default: never. Limits: 1s to 30d.
+    pub give_up_after: Option<Period>,
+    /// Time limit of one attempt, as a duration. Default: 30s. Limits: 100ms to 10m.
+    pub request_timeout: Option<Period>,
+}

@@ -1,0 +1,215 @@
+//! Follows a file as it grows, through rotation.
+//!
+//! The file is read to its end; then its path is looked at, every [`POLL_INTERVAL`](super::POLL_INTERVAL):
+//!
+//! - The path names another file (rotation by rename): the old one is read on until it has rested for [`ROTATED_POLLS`] looks, because its
+//!   writer may not have noticed yet; then the new one is read from its beginning.
+//! - The file is shorter than what was read of it (truncation): it is read from its beginning.
+//! - The path names nothing: the old file is kept until something comes.
+//!
+//! A last line without newline waits for its newline until the file is left: rotated, truncated, or at the end. What cannot be seen by looking:
+//! a file truncated and grown beyond its old length, or rotated twice, between two looks.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use super::buffer::LineBuffer;
+use super::{POLL_INTERVAL, Piece, send};
+
+/// Looks for which a rotated file must rest before it is left.
+const ROTATED_POLLS: u32 = 4;
+
+/// A file that is read as it grows.
+#[derive(Debug)]
+pub(super) struct Follower {
+    path: PathBuf,
+    /// The file being read, if there was one yet.
+    file: Option<Open>,
+    /// It begins in the middle of a line, which is not ours to read.
+    is_inside_line: bool,
+    /// Why the path could not be looked at, when it was last said.
+    said: Option<io::ErrorKind>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    identity: (u64, u64),
+    offset: u64,
+    /// Looks since another file took its place.
+    rested: u32,
+}
+
+impl Open {
+    fn new(file: File) -> io::Result<Self> {
+        let identity = identity(&file.metadata()?);
+        Ok(Self { file, identity, offset: 0, rested: 0 })
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// What a look at a file without news came to.
+enum Look {
+    /// Nothing new.
+    Same,
+    /// Another file, or the same from its beginning, follows.
+    Restart,
+}
+
+impl Follower {
+    /// Opens the file if it is there.
+    pub(super) fn new(path: &Path, from_end: bool) -> io::Result<Self> {
+        let mut follower = Self { path: path.into(), file: None, is_inside_line: false, said: None };
+        match File::open(path) {
+            Ok(file) => {
+                let mut open = Open::new(file)?;
+                if from_end {
+                    open.offset = open.file.seek(SeekFrom::End(0))?;
+                    let mut last = [b'\n'];
+                    if let Some(before) = open.offset.checked_sub(1) {
+                        open.file.read_exact_at(&mut last, before)?;
+                    }
+                    follower.is_inside_line = last != [b'\n'];
+                }
+                follower.file = Some(open);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::info!(path = %path.display(), "waiting for the file");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(follower)
+    }
+
+    /// Reads what has come since; 0 if nothing has.
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let Some(open) = &mut self.file else { return Ok(0) };
+        let bytes = open.file.read(space)?;
+        open.offset += bytes as u64;
+        if bytes > 0 {
+            open.rested = 0;
+        }
+        Ok(bytes)
+    }
+
+    /// Nothing has come: is it still the right file, and as long as it was?
+    fn look(&mut self) -> io::Result<Look> {
+        let Some(open) = &mut self.file else {
+            self.file = self.open_new();
+            return Ok(if self.file.is_some() { Look::Restart } else { Look::Same });
+        };
+        if open.file.metadata()?.len() < open.offset {
+            tracing::info!(path = %self.path.display(), "file truncated: reading from its beginning");
+            open.file.seek(SeekFrom::Start(0))?;
+            open.offset = 0;
+            return Ok(Look::Restart);
+        }
+        match std::fs::metadata(&self.path) {
+            Ok(now) if identity(&now) == open.identity => open.rested = 0,
+            Ok(_) => open.rested += 1,
+            // Renamed and not yet made again, for instance.
+            Err(error) => self.say(&error),
+        }
+        if self.file.as_ref().is_some_and(|open| open.rested < ROTATED_POLLS) {
+            return Ok(Look::Same);
+        }
+        match self.open_new() {
+            Some(new) => {
+                tracing::info!(path = %self.path.display(), "file rotated: reading the new one");
+                self.file = Some(new);
+                Ok(Look::Restart)
+            }
+            None => Ok(Look::Same),
+        }
+    }
+
+    /// Opens what the path names now. What prevents it may pass, so it is said and tried again.
+    fn open_new(&mut self) -> Option<Open> {
+        match File::open(&self.path).and_then(Open::new) {
+            Ok(open) => {
+                self.said = None;
+                Some(open)
+            }
+            Err(error) => {
+                self.say(&error);
+                None
+            }
+        }
+    }
+
+    /// Says each trouble once, not with every look.
+    fn say(&mut self, error: &io::Error) {
+        if self.said != Some(error.kind()) {
+            self.said = Some(error.kind());
+            tracing::warn!(path = %self.path.display(), %error, "followed file is not there");
+        }
+    }
+}
+
+/// Reads until the end is wanted and the file is read to its end, or nobody listens.
+pub(super) fn read(
+    mut follower: Follower,
+    buffer: &mut LineBuffer,
+    pieces: &mpsc::Sender<Piece>,
+    ending: &AtomicBool,
+) -> io::Result<()> {
+    if follower.is_inside_line {
+        buffer.skip_line();
+    }
+    loop {
+        // Before the read: what was written before the wish to end is read.
+        let is_ending = ending.load(Relaxed) || pieces.is_closed();
+        match follower.read(buffer.space()) {
+            Ok(0) => {}
+            Ok(bytes) => {
+                if !send(buffer.filled(bytes), pieces) {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if is_ending && follower.is_current() {
+            return Ok(());
+        }
+        if is_ending {
+            // No time to wait for a writer that has not noticed the rotation.
+            follower.rest_enough();
+        }
+        match follower.look()? {
+            Look::Restart => {
+                // The old file's last line has no newline and never will.
+                if !send(Some(buffer.finish()), pieces) {
+                    return Ok(());
+                }
+            }
+            Look::Same if is_ending => return Ok(()),
+            Look::Same => thread::sleep(POLL_INTERVAL),
+        }
+    }
+}
+
+impl Follower {
+    /// Whether the path still names the file being read, as far as it was read.
+    fn is_current(&self) -> bool {
+        let Some(open) = &self.file else { return !self.path.exists() };
+        let same = std::fs::metadata(&self.path).map_or(true, |now| identity(&now) == open.identity);
+        same && open.file.metadata().is_ok_and(|now| now.len() >= open.offset)
+    }
+
+    fn rest_enough(&mut self) {
+        if let Some(open) = &mut self.file {
+            open.rested = ROTATED_POLLS;
+        }
+    }
+}
