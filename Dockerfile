@@ -1,4 +1,4 @@
-# The meshlens image: one static-as-can-be binary on a slim Debian. Build: docker build -t meshlens .
+# The meshlens image: one binary on a slim Debian. Build: docker build -t meshlens .
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./

@@ -3,17 +3,36 @@
 //! # The flow, and the order of the modules
 //!
 //! ```text
-//! source  forward (tcp, unix, tls), lines (stdin, files)            bytes come in
-//!   │ chunk            bytes read together
+//! main ─► cli ─► config ─► topology         one validated Config; bind, spawn, supervise, drain, account
+//!
+//! source   forward (tcp, unix, tls), lines (stdin, files)                     bytes come in
+//!   │ chunk            bytes read together: whole messages or lines, where from
 //!   ▼
-//! process: decode ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
-//!   │                  one synchronous pass over borrowed bytes
-//!   ▼ journal::block   encoded records, shared, never copied
-//! journal              ordered, bounded in bytes, one cursor a sink
+//! process  decode ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
+//!   │                  one synchronous pass over borrowed bytes; a record is a view, reused from one to the next
+//!   ▼ journal::block   encoded records, an index over them; written once, shared by all sinks
+//! journal              ordered, bounded in bytes, a cursor and a watermark for each sink
 //!   │
 //!   ▼
-//! sink    cloudwatch_logs, firehose, s3, file, stdout               requests go out
+//! sink     cloudwatch_logs, firehose, s3, file, stdout                        requests go out
+//!
+//! telemetry            the account of every record, and the log on stderr
 //! ```
+//!
+//! Imports point down this picture, with `record`, `chunk` and `telemetry` at its bottom: the stages (`decode` to `encode`) do no
+//! I/O and know nothing of sources, journal and sinks; sinks know the journal, not what fills it; `topology` alone knows all.
+//! `source` names the way into `process` as a trait, since its tests write down what comes instead. `record::json` and
+//! `record::msgpack` hold what redaction and encoding both need of the two notations.
+//!
+//! # What holds
+//!
+//! - **Redaction comes first**: before the journal, and with it before everything that keeps or prints a byte. What is not
+//!   understood is scrubbed as text.
+//! - **Every record has a fate**: `received = delivered + filtered + rejected + dropped + pending`, for each source and each
+//!   sink, with reasons ([`telemetry::account`]). A drop without a reason cannot be written down.
+//! - **An acknowledgement is true**: it is written after the block is in the journal.
+//! - **One sink's trouble is its own**: it lags in the journal; what happens when that is full is configured and counted.
+//! - **Nothing per record** that can be per chunk, batch or start: no lock, channel, clock, log line or allocation.
 
 pub mod cli;
 pub mod config;

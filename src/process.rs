@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::chunk::{Chunk, Encoding, SourceId};
-use crate::config::Config;
 use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
 use crate::encode::{Fragment, encode};
 use crate::enrich::ecs::Metadata;
@@ -24,7 +23,7 @@ use crate::record::{Key, Name, Record, Value};
 use crate::redact::Redactor;
 use crate::route::{Decision, RouteError, Router, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
-use crate::{enrich, sink, source};
+use crate::{enrich, redact, route};
 
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
@@ -32,15 +31,27 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// What separates the container's name from the task's id in a FireLens tag.
 const FIRELENS: &str = "-firelens-";
 
+/// What the stages are compiled from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Redaction.
+    pub redact: redact::Config,
+    /// Enrichment.
+    pub enrich: enrich::Config,
+    /// Routing.
+    pub route: route::Config,
+    /// How many sinks there are.
+    pub sinks: usize,
+    /// Names of the record fields that sink templates use; their values are kept in each [`Partition`].
+    pub partition_keys: Arc<[Box<str>]>,
+}
+
 /// What every connection shares: the compiled stages.
 pub struct Pipeline {
     redactor: Redactor,
     router: Router,
     fragment: watch::Receiver<Arc<Fragment>>,
-    /// Names of the record fields that sink templates use; their values are kept in each [`Partition`].
-    pub partition_keys: Arc<[Box<str>]>,
-    /// Distinct for each start of the process.
-    pub instance: Arc<str>,
+    partition_keys: Arc<[Box<str>]>,
 }
 
 impl Pipeline {
@@ -55,10 +66,9 @@ impl Pipeline {
     ) -> Result<Arc<Self>, RouteError> {
         Ok(Arc::new(Self {
             redactor: Redactor::new(&config.redact),
-            router: Router::new(&config.route, config.sinks.len())?,
+            router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
-            partition_keys: partition_keys(&config.sinks),
-            instance: format!("{:012x}", fastrand::u64(..1 << 48)).into(),
+            partition_keys: config.partition_keys.clone(),
         }))
     }
 }
@@ -80,19 +90,6 @@ fn fragments(
         sender.closed().await;
     });
     receiver
-}
-
-/// The record fields that the sinks' templates name, each once.
-fn partition_keys(sinks: &[sink::Config]) -> Arc<[Box<str>]> {
-    let mut keys: Vec<Box<str>> = Vec::new();
-    for template in sinks.iter().flat_map(sink::Config::templates) {
-        for field in template.record_fields() {
-            if !keys.iter().any(|key| **key == *field) {
-                keys.push(field.into());
-            }
-        }
-    }
-    keys.into()
 }
 
 /// What came of a chunk.
@@ -122,12 +119,8 @@ impl Intakes {
         writer: Writer,
         ledger: Arc<Ledger>,
         source: SourceId,
-        kind: &source::Kind,
+        limits: decode::Limits,
     ) -> Self {
-        let limits = match kind {
-            source::Kind::Forward(config) => config.limits(),
-            source::Kind::Lines(_) => decode::Limits::default(),
-        };
         Self { pipeline, writer, ledger, source, limits }
     }
 

@@ -20,10 +20,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::journal;
-use crate::process::{Intakes, Pipeline};
+use crate::process::{self, Intakes, Pipeline};
+use crate::sink::template::Template;
 use crate::telemetry::account::{Account, Fate, Ledger};
 use crate::telemetry::logs::ACCOUNT_TARGET;
-use crate::{enrich, sink, source};
+use crate::{decode, enrich, sink, source};
 
 /// How often a drain says who is still running.
 const DRAIN_REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,6 +84,17 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     Ok(Outcome { account, failure })
 }
 
+/// The record fields that the sinks' templates name, each once.
+fn partition_keys(sinks: &[sink::Config]) -> Arc<[Box<str>]> {
+    let mut keys: Vec<Box<str>> = Vec::new();
+    for field in sinks.iter().flat_map(sink::Config::templates).flat_map(Template::record_fields) {
+        if !keys.iter().any(|key| **key == *field) {
+            keys.push(field.into());
+        }
+    }
+    keys.into()
+}
+
 /// Sockets first: what a peer finds listening within milliseconds of exec.
 fn bind(config: &Config) -> anyhow::Result<Vec<source::Bound>> {
     config.sources.iter().map(|each| source::bind(each).with_context(|| format!("source {}", each.name))).collect()
@@ -116,7 +128,17 @@ impl Running {
         let (writer, readers) = journal::open(config.journal.clone(), account.sinks.clone());
         let mut others = JoinSet::new();
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
-        let pipeline = Pipeline::new(config, metadata.clone(), &mut others).context("pipeline")?;
+        let partition_keys = partition_keys(&config.sinks);
+        let stages = process::Config {
+            redact: config.redact.clone(),
+            enrich: config.enrich.clone(),
+            route: config.route.clone(),
+            sinks: config.sinks.len(),
+            partition_keys: partition_keys.clone(),
+        };
+        let pipeline = Pipeline::new(&stages, metadata.clone(), &mut others).context("pipeline")?;
+        // Distinct for each start of the process: it stands in the names of S3 objects.
+        let instance: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
         let (deadline, _) = watch::channel(None);
         let (draining, _) = watch::channel(false);
 
@@ -128,9 +150,9 @@ impl Running {
                 reader,
                 ledger: account.sinks[id].clone(),
                 metadata: metadata.clone(),
-                partition_keys: pipeline.partition_keys.clone(),
+                partition_keys: partition_keys.clone(),
                 deadline: deadline.subscribe(),
-                instance: pipeline.instance.clone(),
+                instance: instance.clone(),
                 hostname: config.hostname.as_str().into(),
             };
             let name = context.name.clone();
@@ -139,8 +161,12 @@ impl Running {
 
         let mut sources = JoinSet::new();
         for (id, (each, bound)) in config.sources.iter().zip(bound).enumerate() {
-            let intakes =
-                Intakes::new(pipeline.clone(), writer.clone(), account.sources[id].clone(), id as u16, &each.kind);
+            let limits = match &each.kind {
+                source::Kind::Forward(config) => config.limits(),
+                source::Kind::Lines(_) => decode::Limits::default(),
+            };
+            let ledger = account.sources[id].clone();
+            let intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
             let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }

@@ -123,7 +123,7 @@ fn files_are_small_and_named_for_what_they_hold() {
         for left_over in ["TODO", "FIXME", "todo!(", "unimplemented!(", "dbg!("] {
             assert!(!text.contains(left_over), "{}: {left_over}", path.display());
         }
-        assert!(text.starts_with("//!"), "{} has no module doc", path.display());
+        assert!(is_tests || text.starts_with("//!"), "{} has no module doc", path.display());
     }
 }
 
