@@ -60,10 +60,10 @@ fn main() {
     for (mode, connections) in [(Mode::Message, 1), (Mode::Message, 4), (Mode::Packed, 1), (Mode::Compressed, 1)] {
         measure("discard", &["--to", "discard"], &stream(real, mode), mode, connections, records);
     }
-    for (name, to) in [("cloudwatch", "cloudwatch:g/s"), ("firehose", "firehose:f"), ("s3", "s3://b/p")] {
+    for (name, to) in [("cloudwatch", "cloudwatch:g/s"), ("firehose", "firehose:f"), ("s3", "s3://bucket/p")] {
         measure(name, &["--to", to], &stream(&made, Mode::Message), Mode::Message, 1, records);
     }
-    let all = ["--to", "cloudwatch:g/s", "--to", "firehose:f", "--to", "s3://b/p"];
+    let all = ["--to", "cloudwatch:g/s", "--to", "firehose:f", "--to", "s3://bucket/p"];
     measure("all three", &all, &stream(&made, Mode::Message), Mode::Message, 1, records);
 }
 

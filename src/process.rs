@@ -18,7 +18,7 @@ use crate::encode::{Fragment, encode};
 use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
 use crate::journal::Writer;
-use crate::journal::block::{Block, Entry, Partition};
+use crate::journal::block::{Block, Entry, Partition, Pool};
 use crate::record::{Key, Name, Record, Value};
 use crate::redact::Redactor;
 use crate::route::{Decision, RouteError, Router, TagView};
@@ -26,7 +26,10 @@ use crate::telemetry::account::{Ledger, REASONS, Reason};
 use crate::{enrich, redact, route};
 
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
-pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+pub const BLOCK_BYTES_MAX: usize = 256 << 10;
+
+/// What a record takes as a rule, for the first guess of how many there will be.
+const USUAL_RECORD_BYTES: usize = 512;
 
 /// What separates the container's name from the task's id in a FireLens tag.
 const FIRELENS: &str = "-firelens-";
@@ -52,6 +55,7 @@ pub struct Pipeline {
     router: Router,
     fragment: watch::Receiver<Arc<Fragment>>,
     partition_keys: Arc<[Box<str>]>,
+    buffers: Arc<Pool>,
 }
 
 impl Pipeline {
@@ -69,6 +73,7 @@ impl Pipeline {
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
             partition_keys: config.partition_keys.clone(),
+            buffers: Arc::default(),
         }))
     }
 }
@@ -248,9 +253,7 @@ impl Intake {
             record.time_ns = chunk.received_ns;
             record.push_envelope(Name::Known(Key::Log), Value::Text(line));
             self.stage.record(chunk.tag.as_bytes(), &mut record, fragment);
-            if self.stage.block.bytes.len() >= BLOCK_BYTES_MAX {
-                self.append().await;
-            }
+            self.append_if_full().await;
         }
     }
 
@@ -330,6 +333,7 @@ impl Intake {
     async fn append_if_full(&mut self) {
         if self.stage.block.bytes.len() >= BLOCK_BYTES_MAX {
             self.append().await;
+            self.stage.reserve(BLOCK_BYTES_MAX);
         }
     }
 
@@ -339,8 +343,13 @@ impl Intake {
         tally.enter(&self.ledger);
         if !self.stage.block.index.is_empty() {
             let next = Block { source: self.stage.block.source, ..Block::default() };
-            self.writer.append(std::mem::replace(&mut self.stage.block, next)).await;
+            let mut block = std::mem::replace(&mut self.stage.block, next);
+            block.bytes = block.bytes.fitted();
+            self.writer.append(block).await;
             self.ledger.deliver(tally.routed);
+            // The sinks just woken wait behind this task, on its own thread, where no other thread may take them: without a
+            // pause here a busy source would fill the journal before the first of them reads a byte.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -401,7 +410,11 @@ struct Tag {
 impl Stage {
     /// Makes room for the records of a chunk of that size: JSON lines come out about as long as they came in.
     fn reserve(&mut self, chunk_bytes: usize) {
-        self.block.bytes.reserve((chunk_bytes + chunk_bytes / 4).min(BLOCK_BYTES_MAX + BLOCK_BYTES_MAX / 8));
+        let wanted = (chunk_bytes + chunk_bytes / 4).min(BLOCK_BYTES_MAX + BLOCK_BYTES_MAX / 8);
+        if self.block.bytes.is_empty() {
+            self.block.bytes = self.pipeline.buffers.take(wanted);
+            self.block.index.reserve(wanted / USUAL_RECORD_BYTES);
+        }
     }
 
     fn joined(&mut self, joined: &Joined, fragment: &Fragment) {
