@@ -141,7 +141,7 @@ fn measure(name: &str, to: &[&str], stream: &Stream, mode: Mode, connections: us
     let fake = FakeAws::start(Options { forget: true, ..Options::default() });
     fake.logs().seed("g", &["s"]);
     fake.seed_firehose("f");
-    fake.seed_bucket("b");
+    fake.seed_bucket("bucket");
     let address = free_address();
     let run = Run::new(["run", "--forward", &address.to_string(), "--grace", "240"]).with(to.iter().copied());
     let mut process = run.environment(fake.environment()).start();
