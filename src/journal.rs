@@ -5,12 +5,16 @@
 //! counted as rejected or dropped). Sequence numbers below a sink's watermark are settled.
 //!
 //! Kept in memory, bounded in bytes by [`Config::memory_bytes_max`]. When it is full, [`WhenFull`] decides: appending waits
-//! (and with it the socket), or the oldest block that some sink has not read yet is dropped for those sinks, counted as
-//! [`Reason::JournalFull`]. The disk behind it will be a second home of the same blocks under the same numbers.
+//! (and with it the socket), or the oldest block that only waits to be read is dropped for those sinks that have not read it,
+//! counted as [`Reason::JournalFull`]. The disk behind it will be a second home of the same blocks under the same numbers.
 //!
-//! Cost: one lock a block for the writer and one for each sink; nothing a record.
+//! What sinks have read and hold cannot be dropped. Each holds at most [`Reader::held_bytes_max`] and a block; with `drop_oldest`
+//! a block is let in beyond the limit when such blocks alone use it up, so that dead sinks never stop the others.
+//!
+//! Cost: one lock a block for the writer and one for each sink; nothing a record. A block that nobody holds any more leaves
+//! nothing behind, however long an older one is held.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -27,7 +31,7 @@ pub enum WhenFull {
     /// Appending waits: backpressure reaches the sender's socket.
     #[default]
     Block,
-    /// The oldest block not yet read by some sink is dropped for that sink, and counted.
+    /// The oldest block that waits for sinks to read it, and for nothing else, is dropped for those sinks, and counted.
     DropOldest,
 }
 
@@ -49,9 +53,12 @@ impl Default for Config {
 /// A block's place in the order of the journal.
 pub type Sequence = u64;
 
+/// The most that one sink may hold of what it has read, whatever the journal's size.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// A block that some sink needs from here: `held` is never empty, and `unread` is a part of it.
 struct Slot {
-    /// Gone once nobody needs the bytes.
-    block: Option<Arc<Block>>,
+    block: Arc<Block>,
     cost_bytes: usize,
     unread: SinkSet,
     held: SinkSet,
@@ -84,10 +91,9 @@ impl OpenBlock {
 }
 
 struct State {
-    /// Blocks that some sink still needs from here, and what lies between them.
-    slots: VecDeque<Slot>,
-    /// Sequence number of `slots[0]`.
-    first: Sequence,
+    slots: BTreeMap<Sequence, Slot>,
+    /// The next block's sequence number.
+    end: Sequence,
     bytes: usize,
     cursors: Vec<Cursor>,
     writers: usize,
@@ -117,8 +123,8 @@ pub fn open(config: Config, ledgers: Vec<Arc<Ledger>>) -> (Writer, Vec<Reader>) 
     let shared = Arc::new(Shared {
         config,
         state: Mutex::new(State {
-            slots: VecDeque::new(),
-            first: 0,
+            slots: BTreeMap::new(),
+            end: 0,
             bytes: 0,
             cursors: (0..sinks).map(|_| Cursor::default()).collect(),
             writers: 1,
@@ -175,22 +181,21 @@ impl Writer {
     fn try_append(&self, block: &Arc<Block>, cost_bytes: usize) -> Option<Sequence> {
         let mut state = self.shared.lock();
         if block.sinks == 0 {
-            return Some(state.first + state.slots.len() as u64);
+            return Some(state.end);
         }
-        if self.shared.config.when_full == WhenFull::DropOldest {
-            while state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
-                if !self.drop_oldest(&mut state) {
-                    break;
-                }
-            }
+        let bytes_max = self.shared.config.memory_bytes_max;
+        let is_full = |state: &State| state.bytes > 0 && state.bytes + cost_bytes > bytes_max;
+        match self.shared.config.when_full {
+            WhenFull::Block if is_full(&state) => return None,
+            WhenFull::Block => {}
+            // What cannot be dropped is in the hands of sinks, which is bounded by itself.
+            WhenFull::DropOldest => while is_full(&state) && self.drop_oldest(&mut state) {},
         }
-        if state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
-            return None;
-        }
-        let sequence = state.first + state.slots.len() as u64;
+        let sequence = state.end;
         let sinks = block.sinks;
+        state.end += 1;
         state.bytes += cost_bytes;
-        state.slots.push_back(Slot { block: Some(block.clone()), cost_bytes, unread: sinks, held: sinks });
+        state.slots.insert(sequence, Slot { block: block.clone(), cost_bytes, unread: sinks, held: sinks });
         for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
             if sinks & (1 << sink) != 0 {
                 ledger.receive(block.records_for(sink) as u64);
@@ -201,35 +206,20 @@ impl Writer {
         Some(sequence)
     }
 
-    /// Drops the oldest block some sink has not read, for those sinks. False if every block is being worked on.
+    /// Drops the oldest block that makes room by it: one that only waits to be read. False if there is none.
     fn drop_oldest(&self, state: &mut State) -> bool {
-        let Some(place) = state.slots.iter().position(|slot| slot.unread != 0) else { return false };
-        let slot = &mut state.slots[place];
-        let unread = std::mem::take(&mut slot.unread);
-        slot.held &= !unread;
-        if let Some(block) = &slot.block {
-            for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
-                if unread & (1 << sink) != 0 {
-                    ledger.lose(Reason::JournalFull, block.records_for(sink) as u64);
-                }
+        // Below all cursors everything is read: a sink that holds much must not make each append look through it.
+        let from = state.cursors.iter().map(|cursor| cursor.next).min().unwrap_or(0);
+        let waiting = state.slots.range(from..).find(|(_, slot)| slot.unread == slot.held);
+        let Some(sequence) = waiting.map(|(sequence, _)| *sequence) else { return false };
+        let Some(slot) = state.slots.remove(&sequence) else { return false };
+        state.bytes -= slot.cost_bytes;
+        for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
+            if slot.unread & (1 << sink) != 0 {
+                ledger.lose(Reason::JournalFull, slot.block.records_for(sink) as u64);
             }
         }
-        state.free(place);
         true
-    }
-}
-
-impl State {
-    /// Gives back what a slot's block cost if no sink holds it, and forgets such slots at the front.
-    fn free(&mut self, place: usize) {
-        let slot = &mut self.slots[place];
-        if slot.held == 0 && slot.block.take().is_some() {
-            self.bytes -= slot.cost_bytes;
-        }
-        while self.slots.front().is_some_and(|slot| slot.held == 0) {
-            self.slots.pop_front();
-            self.first += 1;
-        }
     }
 }
 
@@ -251,22 +241,12 @@ impl Reader {
                 let state = &mut *self.shared.lock();
                 let bit = 1 << self.sink;
                 let cursor = &mut state.cursors[self.sink];
-                let mut next = cursor.next.max(state.first);
-                let mut found = None;
-                while let Some(slot) = state.slots.get_mut((next - state.first) as usize) {
-                    let sequence = next;
-                    next += 1;
-                    if slot.unread & bit != 0 {
-                        slot.unread &= !bit;
-                        found = slot.block.clone().map(|block| (sequence, block));
-                        break;
-                    }
-                    // `first` cannot move while the lock is held.
-                }
-                cursor.next = next;
-                if let Some((sequence, block)) = found {
+                let unread = state.slots.range_mut(cursor.next..).find(|(_, slot)| slot.unread & bit != 0);
+                cursor.next = unread.as_ref().map_or(state.end, |(sequence, _)| **sequence + 1);
+                if let Some((&sequence, slot)) = unread {
+                    slot.unread &= !bit;
                     cursor.open.push_back(OpenBlock(sequence));
-                    return Some((sequence, block));
+                    return Some((sequence, slot.block.clone()));
                 }
                 if state.writers == 0 {
                     return None;
@@ -274,6 +254,12 @@ impl Reader {
             }
             news.await;
         }
+    }
+
+    /// Bytes of blocks, neither released nor settled, at which a sink should read no more: room for several full requests at
+    /// once, and never more than a quarter of the journal.
+    pub fn held_bytes_max(&self) -> usize {
+        HELD_BYTES_MAX.min(self.shared.config.memory_bytes_max / 4)
     }
 
     /// A handle that releases and settles, for tasks that work beside the reader.
@@ -307,9 +293,8 @@ impl Settler {
         if let Some(open) = cursor.open.front() {
             return open.sequence();
         }
-        let read = (cursor.next.max(state.first) - state.first) as usize;
-        let unread = state.slots.iter().skip(read).position(|slot| slot.unread & (1 << self.sink) != 0);
-        state.first + unread.map_or(state.slots.len(), |place| read + place) as u64
+        let unread = state.slots.range(cursor.next..).find(|(_, slot)| slot.unread & (1 << self.sink) != 0);
+        unread.map_or(state.end, |(sequence, _)| *sequence)
     }
 
     fn clear(&self, sequence: Sequence, settled: bool) {
@@ -323,12 +308,12 @@ impl Settler {
                 open.pop_front();
             }
         }
-        let Some(place) = sequence.checked_sub(state.first).map(|place| place as usize) else { return };
-        let Some(slot) = state.slots.get_mut(place) else { return };
+        let Some(slot) = state.slots.get_mut(&sequence) else { return };
         slot.held &= !(1 << self.sink);
-        let before = state.bytes;
-        state.free(place);
-        if state.bytes < before {
+        if slot.held == 0
+            && let Some(slot) = state.slots.remove(&sequence)
+        {
+            state.bytes -= slot.cost_bytes;
             self.shared.writable.notify_waiters();
         }
     }
@@ -413,6 +398,55 @@ mod tests {
         assert!(now_or_never(writer.append(block(&[1]))).is_none());
     }
 
+    #[test]
+    fn regression_dead_sinks_that_hold_the_whole_journal_do_not_stop_the_others() {
+        let config = Config { memory_bytes_max: 1, when_full: WhenFull::DropOldest };
+        let books = ledgers(2);
+        let (writer, mut readers) = open(config, books.clone());
+        let live = readers[1].settler();
+        assert!(now_or_never(writer.append(block(&[3]))).is_some());
+        // The dead sink reads it and holds it for ever.
+        assert!(now_or_never(readers[0].next()).flatten().is_some());
+        for _ in 0..100 {
+            let (sequence, _) = now_or_never(readers[1].next()).flatten().unwrap();
+            live.settle(sequence);
+            assert!(now_or_never(writer.append(block(&[3]))).is_some(), "nobody waits for a dead sink");
+        }
+        assert_eq!(books[1].tally().lost[Reason::JournalFull as usize], 0, "the live sink loses nothing");
+        assert_eq!(
+            books[0].tally().lost[Reason::JournalFull as usize],
+            99,
+            "all that the dead one has not read but the last"
+        );
+        let state = writer.shared.lock();
+        assert_eq!(state.slots.len(), 2);
+        assert_eq!(state.bytes, block(&[3]).cost_bytes() * 2);
+    }
+
+    #[test]
+    fn regression_a_block_held_for_long_keeps_nothing_of_those_after_it() {
+        let (writer, mut readers) = open(Config::default(), ledgers(2));
+        let live = readers[1].settler();
+        assert!(now_or_never(writer.append(block(&[1]))).is_some());
+        assert!(now_or_never(readers[0].next()).flatten().is_some());
+        for _ in 0..1000 {
+            assert!(now_or_never(writer.append(block(&[2]))).is_some());
+            let (sequence, _) = now_or_never(readers[1].next()).flatten().unwrap();
+            live.settle(sequence);
+        }
+        assert_eq!(writer.shared.lock().slots.len(), 1);
+        assert_eq!(live.watermark(), 1001);
+    }
+
+    #[test]
+    fn a_sink_holds_at_most_a_quarter_of_a_small_journal() {
+        let held =
+            |memory_bytes_max| open(Config { memory_bytes_max, ..Config::default() }, ledgers(1)).1[0].held_bytes_max();
+        assert_eq!(held(1 << 20), 256 << 10);
+        assert_eq!(held(64 << 20), 16 << 20);
+        assert_eq!(held(64 << 30), 16 << 20);
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Append(Vec<SinkSet>),
@@ -475,7 +509,13 @@ mod tests {
                 && self.bytes() > 0
                 && self.bytes() + cost > config.memory_bytes_max
             {
-                let Some(oldest) = self.unread.iter().flatten().min().copied() else { break };
+                let in_hand = |sequence| {
+                    (0..SINKS).any(|sink| self.held[sink].contains(sequence) && !self.unread[sink].contains(sequence))
+                };
+                let Some(oldest) = self.unread.iter().flatten().filter(|sequence| !in_hand(sequence)).min().copied()
+                else {
+                    break;
+                };
                 for sink in 0..SINKS {
                     if self.unread[sink].remove(&oldest) {
                         self.held[sink].remove(&oldest);
@@ -484,7 +524,8 @@ mod tests {
                     }
                 }
             }
-            if self.bytes() > 0 && self.bytes() + cost > config.memory_bytes_max {
+            if config.when_full == WhenFull::Block && self.bytes() > 0 && self.bytes() + cost > config.memory_bytes_max
+            {
                 return false;
             }
             self.records.insert(self.next, records.to_vec());
@@ -549,6 +590,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(writer.shared.lock().bytes, model.bytes());
+                let held: BTreeSet<_> = model.held.iter().flatten().collect();
+                prop_assert_eq!(writer.shared.lock().slots.len(), held.len(), "nothing is left of what nobody holds");
                 for sink in 0..SINKS {
                     let watermark = model.unsettled[sink].first().copied().unwrap_or(model.next);
                     prop_assert_eq!(settlers[sink].watermark(), watermark);

@@ -2,9 +2,10 @@
 //!
 //! Start: signal handlers, then sockets, then everything that may take time (credentials, task metadata, log groups), off the
 //! path of the records. End: on SIGTERM or SIGINT the sources go on reading until their peers hang up or fall quiet; the
-//! journal closes when the last of them is gone; the sinks drain it until [`Config::grace`] after the signal; then one line
-//! tells the account. A second signal ends at once. Without a signal (one-off runs) the end of the inputs starts the drain,
-//! which may take as long as it makes progress: it ends when nothing was delivered for [`Config::grace`].
+//! journal closes when the last of them is gone; the sinks drain it until shortly before [`Config::grace`] after the signal,
+//! and have the rest of it to count what was taken and to abort what was not; then one line tells the account. A second signal
+//! ends at once. Without a signal (one-off runs) the end of the inputs starts the drain, which may take as long as it makes
+//! progress: it ends when nothing was delivered for [`Config::grace`].
 //!
 //! A task that ends unasked, by an error or a panic, ends the process the same way, loudly.
 
@@ -28,6 +29,14 @@ use crate::{decode, enrich, sink, source};
 
 /// How often a drain says who is still running.
 const DRAIN_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The most that sinks need to close: answers are counted, multipart uploads aborted.
+const CLOSING_TIME_MAX: Duration = Duration::from_millis(1_500);
+
+/// The part of a grace that is kept for closing.
+fn closing_time(grace: Duration) -> Duration {
+    (grace / 8).min(CLOSING_TIME_MAX)
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -196,13 +205,13 @@ impl Running {
     /// Lets sources and sinks come to their end; what is left when time is up stays pending in the account.
     async fn drain(&mut self, ending: Ending, signals: &mut Signals, grace: Duration) -> Option<anyhow::Error> {
         let mut failure = None;
-        let mut signalled = true;
+        let (mut signalled, mut end) = (true, None);
         match ending {
             Ending::InputsEnded => signalled = false,
-            Ending::Signal(name) => self.limit(name, grace),
+            Ending::Signal(name) => end = Some(self.limit(name, grace)),
             Ending::Failure(error) => {
                 tracing::error!("ending: {error:#}");
-                self.limit("a failure", grace);
+                end = Some(self.limit("a failure", grace));
                 failure = Some(error);
             }
         }
@@ -211,7 +220,7 @@ impl Running {
         report.reset();
         let mut progress = (self.settled(), Instant::now());
         while !(self.sources.is_empty() && self.sinks.is_empty()) {
-            let time_is_up = self.deadline.borrow().unwrap_or(progress.1 + grace);
+            let time_is_up = end.unwrap_or(progress.1 + grace);
             tokio::select! {
                 biased;
                 name = signals.next() => {
@@ -220,14 +229,17 @@ impl Running {
                         break;
                     }
                     signalled = true;
-                    self.limit(name, grace);
+                    end = Some(self.limit(name, grace));
                 }
                 Some(ended) = self.sources.join_next() => failure = failure.or(ended_badly("source", ended)),
                 Some(ended) = self.sinks.join_next() => failure = failure.or(ended_badly("sink", ended)),
                 () = sleep_until(time_is_up) => {
-                    if signalled || self.settled() == progress.0 {
-                        tracing::warn!("time is up: {}", self.running());
+                    if end.is_some() {
                         break;
+                    }
+                    if self.settled() == progress.0 {
+                        self.deadline.send_replace(Some(Instant::now()));
+                        end = Some(Instant::now() + closing_time(grace));
                     }
                 }
                 _ = report.tick() => tracing::info!("draining: {}", self.running()),
@@ -237,19 +249,24 @@ impl Running {
                 progress = (settled, Instant::now());
             }
         }
+        if self.account.sinks.iter().any(|ledger| ledger.tally().pending() > 0) || !self.sources.is_empty() {
+            tracing::warn!("time is up: {}", self.running());
+        }
         self.sources.shutdown().await;
         self.sinks.shutdown().await;
         self.others.shutdown().await;
         failure
     }
 
-    /// Sets the time by which all must be over.
-    fn limit(&self, why: &str, grace: Duration) {
+    /// Sets the time by which all must be over, and gives it; for the sinks it is a little earlier.
+    fn limit(&self, why: &str, grace: Duration) -> Instant {
         tracing::info!(
             "{why}: reading on until peers close or fall quiet, then draining; at most {} s",
             grace.as_secs_f64()
         );
-        self.deadline.send_replace(Some(Instant::now() + grace));
+        let end = Instant::now() + grace;
+        self.deadline.send_replace(Some(end - closing_time(grace)));
+        end
     }
 
     /// Records whose fate is known, over all sinks: what progress is measured by.

@@ -124,6 +124,11 @@ struct Server {
 }
 
 async fn serve(answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> Server {
+    serve_to(None, answers, tls).await
+}
+
+/// The same; whoever signs with another key is told that it has expired.
+async fn serve_to(key: Option<&'static str>, answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
@@ -136,10 +141,10 @@ async fn serve(answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> S
                 match tls {
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            answer(stream, answers, kept).await;
+                            answer(stream, key, answers, kept).await;
                         }
                     }
-                    None => answer(stream, answers, kept).await,
+                    None => answer(stream, key, answers, kept).await,
                 }
             });
         }
@@ -149,6 +154,7 @@ async fn serve(answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> S
 
 async fn answer(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    key: Option<&'static str>,
     answers: Arc<Mutex<VecDeque<(u16, &'static str)>>>,
     kept: Arc<Mutex<Vec<Request>>>,
 ) {
@@ -168,8 +174,12 @@ async fn answer(
         let target = header("x-amz-target:").rsplit('.').next().unwrap_or_default().to_owned();
         let text = String::from_utf8(body).unwrap();
         let body = serde_json::from_str(&text).unwrap_or_default();
+        let knows = key.is_none_or(|key| headers.contains(&format!("credential={key}/")));
         kept.lock().unwrap().push(Request { target, headers, text, body });
-        let (status, text) = answers.lock().unwrap().pop_front().unwrap_or((500, "{}"));
+        let (status, text) = match knows {
+            true => answers.lock().unwrap().pop_front().unwrap_or((500, "{}")),
+            false => EXPIRED,
+        };
         let head = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
             text.len()
@@ -181,6 +191,7 @@ async fn answer(
 
 const NO_RESOURCE: (u16, &str) = (400, r#"{"__type":"ResourceNotFoundException","message":"no such group or stream"}"#);
 const THROTTLED: (u16, &str) = (400, r#"{"__type":"ThrottlingException","message":"rate exceeded"}"#);
+const EXPIRED: (u16, &str) = (400, r#"{"__type":"ExpiredTokenException","message":"expired"}"#);
 const DONE: (u16, &str) = (200, "{}");
 
 fn targets(server: &Server) -> Vec<String> {
@@ -318,6 +329,36 @@ async fn a_role_is_assumed_and_its_credentials_sign() {
     let put = logs.requests.lock().unwrap();
     assert!(put[0].headers.contains("credential=asiaassumed/"), "{}", put[0].headers);
     assert!(put[0].headers.contains("x-amz-security-token: session"), "{}", put[0].headers);
+}
+
+#[tokio::test]
+async fn regression_keys_that_are_rotated_in_a_profile_are_used() {
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    let path = profile.path().to_str().unwrap().to_owned();
+    let write = |key: &str| {
+        let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n");
+        std::fs::write(profile.path(), text).unwrap();
+    };
+    write("AKIDOLD");
+    let server = serve_to(Some("akidnew"), vec![DONE], None).await;
+    let variables = [
+        ("TEST_SINK", "cloudwatch_logs"),
+        ("AWS_ENDPOINT_URL", server.url.as_str()),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_SHARED_CREDENTIALS_FILE", &path),
+        // Only for a child that never finds the new keys.
+        ("TEST_GRACE_MS", "60000"),
+    ];
+    let rotate = async {
+        while server.requests.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        write("AKIDNEW");
+    };
+    let (account, ()) = tokio::join!(run_child(&variables), rotate);
+    assert_eq!(account, "received 4 delivered 4 filtered 0 rejected 0 dropped 0 pending 0");
+    let requests = server.requests.lock().unwrap();
+    assert!(requests[0].headers.contains("credential=akidold/"), "{}", requests[0].headers);
 }
 
 #[tokio::test]

@@ -86,6 +86,10 @@ const POOLED_MAX: usize = 16;
 /// Smaller buffers are cheaper to allocate than to keep.
 pub const POOLED_BYTES_MIN: usize = 64 << 10;
 
+/// Larger buffers are those of single giant records: kept, each would hold its memory for as long as the process lives.
+pub const POOLED_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(POOLED_BYTES_MIN < POOLED_BYTES_MAX);
+
 /// Large buffers of blocks that are gone, for blocks to come. Without it the allocator gives such memory back to the system and
 /// asks for it again, block by block, and the kernel zeroes it each time: a fifth of all CPU where it was measured.
 #[derive(Debug, Default)]
@@ -136,7 +140,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let (Some(pool), true) = (&self.pool, self.bytes.capacity() >= POOLED_BYTES_MIN) {
+        if let Some(pool) = &self.pool
+            && (POOLED_BYTES_MIN..=POOLED_BYTES_MAX).contains(&self.bytes.capacity())
+        {
             pool.give(std::mem::take(&mut self.bytes));
         }
     }
@@ -187,6 +193,15 @@ mod tests {
         let fitted = large.fitted();
         assert_eq!((&fitted[..], fitted.capacity()), (&b"line"[..], 4));
         assert_eq!(pool.lock().len(), 1);
+    }
+
+    #[test]
+    fn regression_a_giant_buffer_is_not_kept() {
+        let pool = Arc::new(Pool::default());
+        let mut giant = pool.take(POOLED_BYTES_MIN);
+        giant.resize(POOLED_BYTES_MAX + 1, 0);
+        drop(giant);
+        assert!(pool.lock().is_empty());
     }
 
     #[test]

@@ -5,14 +5,16 @@
 //! Two things it does not do are added here: `AWS_CA_BUNDLE`, and the region of the ECS task as the last resort.
 //!
 //! The SDK makes one attempt a request; what is tried again, when and how much of it is decided in [`super::retry`].
-//! Fetching credentials keeps the SDK's own retries.
+//! Fetching credentials keeps the SDK's own retries; when they are fetched is decided in [`credentials`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -25,10 +27,13 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::enrich::ecs::Metadata;
 
-use super::retry::{self, End, Retrier};
+use super::retry::{End, Retrier};
 
+mod credentials;
 mod failure;
 
+pub use credentials::Refused;
+use credentials::Renewing;
 pub use failure::{Failure, Kind};
 
 /// Time limit of opening a connection, TLS included: the SDK's own default, named here because it is set with the other.
@@ -125,7 +130,7 @@ async fn load_until_built(
     loop {
         let task_region = metadata.borrow().get("aws_region").map(str::to_owned);
         // Boxed: the SDK's loader is a future of many kilobytes that lives once.
-        match turn.attempt(Box::pin(load(config, retrier.config(), task_region))).await {
+        match turn.attempt(Box::pin(load(config, retrier, task_region))).await {
             Ok(sdk) => return Ok(sdk),
             Err(failure) => turn.pause(&failure).await?,
         }
@@ -133,40 +138,63 @@ async fn load_until_built(
 }
 
 /// Loads the settings that a sink's clients are made from. `task_region` serves where the chain knows none.
-async fn load(config: &Config, retry: &retry::Config, task_region: Option<String>) -> Result<SdkConfig, Failure> {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest());
-    if let Some(client) = http_client().await? {
-        loader = loader.http_client(client);
+async fn load(config: &Config, retrier: &Retrier, task_region: Option<String>) -> Result<SdkConfig, Failure> {
+    let mut settings = Settings { config: config.clone(), http_client: http_client().await?, region: None };
+    settings.region = config.region.clone().map(Region::new);
+    let sdk = settings.load().await;
+    settings.region = sdk.region().cloned().or_else(|| task_region.map(Region::new));
+    let Some(region) = settings.region.clone() else { return Err(Failure::setup(NO_REGION.to_owned())) };
+    let request_timeout = retrier.config().request_timeout;
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT.min(request_timeout))
+        .operation_attempt_timeout(request_timeout)
+        .build();
+    let provider = Renewing::new(settings, retrier.credentials_refused());
+    Ok(sdk
+        .into_builder()
+        .region(region)
+        .credentials_provider(SharedCredentialsProvider::new(provider))
+        .identity_cache(IdentityCache::no_cache())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .build())
+}
+
+/// What the SDK's settings are loaded from, and its credentials each time anew.
+struct Settings {
+    config: Config,
+    http_client: Option<SharedHttpClient>,
+    /// Once it is known, so that the chain is not asked for it again.
+    region: Option<Region>,
+}
+
+impl Settings {
+    async fn load(&self) -> SdkConfig {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(client) = &self.http_client {
+            loader = loader.http_client(client.clone());
+        }
+        if let Some(region) = &self.region {
+            loader = loader.region(region.clone());
+        }
+        if let Some(fips) = self.config.use_fips {
+            loader = loader.use_fips(fips);
+        }
+        if let Some(dual_stack) = self.config.use_dual_stack {
+            loader = loader.use_dual_stack(dual_stack);
+        }
+        loader.load().await
     }
-    if let Some(region) = &config.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if let Some(fips) = config.use_fips {
-        loader = loader.use_fips(fips);
-    }
-    if let Some(dual_stack) = config.use_dual_stack {
-        loader = loader.use_dual_stack(dual_stack);
-    }
-    let mut sdk = loader.load().await;
-    if sdk.region().is_none() {
-        let Some(region) = task_region else { return Err(Failure::setup(NO_REGION.to_owned())) };
-        sdk = sdk.into_builder().region(Region::new(region)).build();
-    }
-    let mut builder = sdk.to_builder();
-    if let Some(role) = &config.role_arn {
-        // Before our own timeouts and retries go in: asking for credentials keeps the SDK's.
-        let mut provider = aws_config::sts::AssumeRoleProvider::builder(role).session_name("meshlens").configure(&sdk);
-        if let Some(id) = &config.external_id {
+
+    /// The chain's credentials, or those of the role to assume with them. Asking for them keeps the SDK's timeouts and retries.
+    async fn credentials(&self, sdk: &SdkConfig) -> Option<SharedCredentialsProvider> {
+        let Some(role) = &self.config.role_arn else { return sdk.credentials_provider() };
+        let mut provider = aws_config::sts::AssumeRoleProvider::builder(role).session_name("meshlens").configure(sdk);
+        if let Some(id) = &self.config.external_id {
             provider = provider.external_id(id);
         }
-        let provider = provider.build().await;
-        builder.set_credentials_provider(Some(aws_sdk_s3::config::SharedCredentialsProvider::new(provider)));
+        Some(SharedCredentialsProvider::new(provider.build().await))
     }
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT.min(retry.request_timeout))
-        .operation_attempt_timeout(retry.request_timeout)
-        .build();
-    Ok(builder.retry_config(RetryConfig::disabled()).timeout_config(timeouts).build())
 }
 
 const NO_REGION: &str = "no AWS region: set `aws.region` of the sink or the variable AWS_REGION";

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The loop owns all of the sink's state and is the only one to account and to settle; tasks only send. A block is settled when
-//! each of its records for this sink has a verdict. Reading stops while blocks of [`HELD_BYTES_MAX`] are held unsettled, so a
-//! dead destination keeps that much of the journal and leaves the rest to the journal's policy.
+//! each of its records for this sink has a verdict. Reading stops while blocks of [`crate::journal::Reader::held_bytes_max`] are held unsettled,
+//! so a dead destination keeps that much of the journal and leaves the rest to the journal's policy.
 //!
 //! The order within a destination is by time, not by request: batches of one stream may be in flight together.
 
@@ -25,10 +25,6 @@ use crate::telemetry::account::{Ledger, Reason};
 use super::Context;
 use super::aws::Failure;
 use super::retry::{End, Retrier, Turn};
-
-/// Bytes of unsettled blocks at which a sink stops reading: room for several full requests at once, a quarter of the journal's
-/// default memory.
-pub const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// How records become batches; one implementation a service.
 pub trait Batches {
@@ -97,6 +93,7 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     let Context { id, mut reader, ledger, .. } = ctx;
+    let held_bytes_max = reader.held_bytes_max();
     let mut settlement = Settlement::new(reader.settler(), id);
     let mut ready = VecDeque::new();
     let mut in_flight = JoinSet::new();
@@ -105,7 +102,7 @@ where
     let over = retrier.shutdown_over();
     let mut over = std::pin::pin!(over);
     while open || batches.due().is_some() || !ready.is_empty() || !in_flight.is_empty() {
-        let crowded = settlement.held_bytes >= HELD_BYTES_MAX;
+        let crowded = settlement.held_bytes >= held_bytes_max;
         if !open || (crowded && ready.is_empty() && in_flight.is_empty()) {
             batches.flush(None, &mut ready);
         }

@@ -37,14 +37,12 @@ pub const RECORD_BYTES_MAX: usize = 1_024_000;
 /// Greatest number of records in a request.
 pub const BATCH_RECORDS_MAX: usize = 500;
 
-/// Greatest size of a request before base64.
+/// Greatest size of a request. The service's documentation leaves open whether it counts the data before or after base64;
+/// we count the body as it is sent, which is within the limit either way.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// The default size of a record: large against Firehose's rounding to 5 KB, small against what one failed entry sends again.
 const RECORD_BYTES_DEFAULT: usize = 64 << 10;
-
-/// The default size of a request: after base64 and with its JSON still below 4 MiB, however that is counted.
-const BATCH_BYTES_DEFAULT: usize = 3_000_000;
 
 /// A Firehose sink.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +56,7 @@ pub struct Config {
     pub batch_timeout: Duration,
     /// Records in a request, at most 500.
     pub batch_records_max: usize,
-    /// Bytes in a request before base64, at most 4 MiB. A single larger record goes alone.
+    /// Bytes in a request as it is sent, base64 and its JSON included, at most 4 MiB. A single larger record goes alone.
     pub batch_bytes_max: usize,
     /// Lines larger than the service takes. Truncation cuts the text of the JSON object at a character boundary and keeps the
     /// newline: what is left is a prefix and no longer an object.
@@ -79,7 +77,7 @@ impl Config {
             record_bytes_max: RECORD_BYTES_DEFAULT,
             batch_timeout: Duration::from_secs(1),
             batch_records_max: BATCH_RECORDS_MAX,
-            batch_bytes_max: BATCH_BYTES_DEFAULT,
+            batch_bytes_max: BATCH_BYTES_MAX,
             oversize: Oversize::default(),
             concurrency: 4,
             retry: retry::Config::default(),

@@ -21,6 +21,7 @@
 //!
 //! Full jitter after "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): sleep = random(0, min(cap, base * 2^n)).
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::telemetry::account::Reason;
 
-use super::aws::{Failure, Kind};
+use super::aws::{Failure, Kind, Refused};
 
 mod gate;
 
@@ -90,6 +91,7 @@ struct Shared {
     sink: Arc<str>,
     config: Config,
     gate: Arc<Gate>,
+    credentials_refused: Refused,
     report: Mutex<Report>,
 }
 
@@ -106,12 +108,26 @@ impl Retrier {
     /// For the sink of that name, with up to `concurrency` turns at once (at least one).
     pub fn new(sink: Arc<str>, config: Config, concurrency: usize, deadline: watch::Receiver<Option<Instant>>) -> Self {
         let gate = Gate::new(concurrency);
-        Self { shared: Arc::new(Shared { sink, config, gate, report: Mutex::default() }), deadline }
+        Self {
+            shared: Arc::new(Shared {
+                sink,
+                config,
+                gate,
+                credentials_refused: Refused::default(),
+                report: Mutex::default(),
+            }),
+            deadline,
+        }
     }
 
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Set by a failure that tells that the credentials are not good (any more); whoever provides them clears it.
+    pub fn credentials_refused(&self) -> Refused {
+        self.shared.credentials_refused.clone()
     }
 
     /// How many turns may be taken at once now; between 1 and `concurrency`.
@@ -213,6 +229,9 @@ impl Turn {
             && let Some(permit) = &self.permit
         {
             permit.throttled(self.attempt_begun);
+        }
+        if failure.kind == Kind::Credentials {
+            self.retrier.shared.credentials_refused.store(true, Relaxed);
         }
         if !failure.is_retryable() {
             return Err(End::Refused);

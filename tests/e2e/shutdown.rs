@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::fake_aws::fault::{Fault, Rule};
+use crate::fake_aws::fault::{Fault, Rule, Service};
 use crate::process::Run;
 use crate::sender::{Connection, Mode, Target};
 use crate::stage::{SOON, Stage};
@@ -94,6 +94,24 @@ fn a_silent_aws_is_no_reason_not_to_start_or_not_to_end() {
     let stage = Stage::new(1_000);
     stage.fake.misbehave(vec![Rule::new(Fault::Hang)]);
     nothing_is_taken(&stage);
+}
+
+#[test]
+fn regression_what_was_taken_of_a_batch_counts_when_time_is_up_for_the_rest() {
+    let stage = Stage::new(1_000);
+    let put = |fault| Rule::new(fault).on(Service::Firehose).operation("PutRecordBatch");
+    stage.fake.misbehave(vec![put(Fault::PartialFailure(50.0)).times(1), put(Fault::Hang)]);
+    let process = stage.start(stage.run_quick().with(["--grace", "3"]));
+    stage.sender(Mode::Message).send(&stage.traffic, 0..stage.count).unwrap();
+    let exit = process.terminate(SOON);
+    exit.account.assert_adds_up();
+    let arrived = stage.witness.arrived(Seen::Firehose);
+    assert!(arrived > 0 && arrived < stage.count, "a part was to be taken: {arrived}");
+    let part = exit.account.part("firehose");
+    assert_eq!((part.of("delivered"), part.of("pending")), (arrived, stage.count - arrived), "{part:?}");
+    for sink in ["cloudwatch", "s3"] {
+        assert_eq!(exit.account.part(sink).of("delivered"), stage.count);
+    }
 }
 
 #[test]

@@ -3,22 +3,30 @@
 A real Envoy log goes through meshlens into moto's CloudWatch Logs, Firehose and S3. What arrived is compared with Envoy's own
 answer key; then the three questions that users of access logs start with are asked of the S3 objects.
 
+The log is repeated, each time with request ids of its own, until there are MESHLENS_MOTO_RECORDS lines (20,000 unless set).
+Every record of every service is compared, so that one that is lost, duplicated or altered shows.
+
     moto.py MESHLENS_BINARY LOG.gz KEY.jsonl.gz
 """
 
 import gzip
 import json
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import boto3
 import duckdb
 
+RECORDS = int(os.environ.get("MESHLENS_MOTO_RECORDS", "20000"))
 BUCKET, GROUP, STREAM, DELIVERY = "meshlens-logs", "/ecs/access", "task-1", "access"
 
 
@@ -51,21 +59,44 @@ def answer_key(path: str) -> list[dict]:
     return records
 
 
-def identities(records: list[dict]) -> list[tuple]:
-    return sorted((r["start_time"], r["request_id"] or "", r["path"] or "", r["response_code"]) for r in records)
+def repeated(log: bytes, key: list[dict], count: int) -> tuple[bytes, list[dict]]:
+    """The log and its key, again and again with fresh request ids, at least once and up to `count` lines."""
+    pattern = re.compile(b"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    ids = {record["request_id"].encode() for record in key if pattern.fullmatch((record["request_id"] or "").encode())}
+    lines, out_lines, out_key = log.splitlines(keepends=True), [], []
+    for turn in range(max(1, math.ceil(count / len(lines)))):
+        head = f"{turn:08x}".encode()
+        # Fresh by its first eight digits; what looks like an id and is none stays as it is.
+        fresh = {old: head + old[8:] for old in ids} if turn else {old: old for old in ids}
+        out_lines += [pattern.sub(lambda match: fresh.get(match[0], match[0]), line) for line in lines]
+        for record in key:
+            old = (record["request_id"] or "").encode()
+            out_key.append(record | {"request_id": fresh.get(old, old).decode() or None})
+    return b"".join(out_lines), out_key
 
 
-def access_of(lines) -> list[dict]:
-    return [record for record in map(json.loads, lines) if record.get("log_type") == "access"]
+def identities(records: Iterable[dict]) -> Counter:
+    return Counter((r["start_time"], r["request_id"] or "", r["path"] or "", r["response_code"], r["duration"]) for r in records)
 
 
-def cloudwatch_records(logs) -> list[dict]:
-    events, token = [], {}
+def compare(service: str, got: Counter, wanted: Counter) -> None:
+    lost, more = wanted - got, got - wanted
+    duplicated = sum(count for identity, count in more.items() if identity in wanted)
+    print(f"{service}: {got.total()} records, lost {lost.total()}, duplicated {duplicated}, altered {more.total() - duplicated}")
+    assert not lost and not more, (service, list(lost)[:3], list(more)[:3])
+
+
+def access_of(lines: Iterable) -> Iterator[dict]:
+    return (record for record in map(json.loads, lines) if record.get("log_type") == "access")
+
+
+def cloudwatch_records(logs) -> Iterator[dict]:
+    token = {}
     while True:
-        page = logs.get_log_events(logGroupName=GROUP, logStreamName=STREAM, startFromHead=True, **token)
+        page = logs.get_log_events(logGroupName=GROUP, logStreamName=STREAM, startFromHead=True, limit=10_000, **token)
         if not page["events"]:
-            return access_of(event["message"] for event in events)
-        events += page["events"]
+            return
+        yield from access_of(event["message"] for event in page["events"])
         token = {"nextToken": page["nextForwardToken"]}
 
 
@@ -118,32 +149,36 @@ def main() -> None:
             s3.create_bucket(Bucket=bucket)
         destination = {"RoleARN": "arn:aws:iam::123456789012:role/firehose", "BucketARN": "arn:aws:s3:::delivered"}
         firehose.create_delivery_stream(DeliveryStreamName=DELIVERY, ExtendedS3DestinationConfiguration=destination)
+        log, key = repeated(gzip.open(log).read(), answer_key(key_file), RECORDS)
+        begun = time.monotonic()
         run = subprocess.run(
             [meshlens, "run", "--input", "-", "--to", f"s3://{BUCKET}/access", "--to", f"cloudwatch:{GROUP}/{STREAM}"]
             + ["--to", f"firehose:{DELIVERY}"],
-            input=gzip.open(log).read(),
+            input=log,
             stderr=subprocess.PIPE,
-            timeout=120,
+            timeout=120 + RECORDS / 1_000,
             check=False,
         )
+        seconds = time.monotonic() - begun
         stderr = run.stderr.decode()
         assert run.returncode == 0, stderr
-        key = answer_key(key_file)
         wanted = identities(key)
 
-        assert identities(cloudwatch_records(logs)) == wanted, "CloudWatch Logs"
-        delivered = b"".join(bucket_objects(s3, "delivered").values())
-        assert identities(access_of(delivered.splitlines())) == wanted, "Firehose"
+        compare("CloudWatch Logs", identities(cloudwatch_records(logs)), wanted)
+        delivered = bucket_objects(s3, "delivered").values()
+        # Each object of moto's Firehose holds whole records, and each record whole lines.
+        compare("Firehose", identities(access_of(line for body in delivered for line in body.splitlines())), wanted)
         objects = bucket_objects(s3, BUCKET)
-        lines = [line for body in objects.values() for line in gzip.decompress(body).splitlines()]
-        assert identities(access_of(lines)) == wanted, "S3"
+        lines = (line for body in objects.values() for line in gzip.decompress(body).splitlines())
+        compare("S3", identities(access_of(lines)), wanted)
         with tempfile.TemporaryDirectory() as directory:
             for name, body in objects.items():
                 path = Path(directory) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(body)
             ask_duckdb(Path(directory), key)
-        print(f"moto and DuckDB: {len(wanted)} access records in each of three services, {len(objects)} S3 objects, 3 queries agree")
+        print(f"moto and DuckDB: {wanted.total()} access records in each of three services, {len(objects)} S3 objects, "
+              f"3 queries agree; delivered in {seconds:.1f} s")
     finally:
         server.terminate()
         server.wait(10)

@@ -85,7 +85,7 @@ pub struct Firehose {
     pub batch_timeout: Option<Period>,
     /// Firehose records in a request. Default and most: 500.
     pub batch_records_max: Option<Count>,
-    /// Bytes in a request, as a size. Default and most: 4MiB. Least: 1KiB, and not less than `record_bytes_max`.
+    /// Bytes in a request, base64 included, as a size. Default and most: 4MiB. Least: 1KiB, and not less than `record_bytes_max`.
     pub batch_bytes_max: Option<Size>,
     /// What to do with lines larger than the service takes. Default: `truncate`.
     pub oversize: Option<Oversize>,

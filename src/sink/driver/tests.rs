@@ -185,6 +185,7 @@ async fn an_open_batch_is_sent_when_it_is_due() {
 #[tokio::test]
 async fn a_dead_destination_holds_a_bounded_part_of_the_journal() {
     let (mut rig, ctx) = Rig::new();
+    let held_bytes_max = ctx.reader.held_bytes_max();
     let retrier = Retrier::new("test".into(), quick(), 2, ctx.deadline.clone());
     let (seen, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let batches = Threes { seen: seen.clone(), ..Threes::new(Duration::from_secs(600)) };
@@ -198,7 +199,7 @@ async fn a_dead_destination_holds_a_bounded_part_of_the_journal() {
     };
     let running = tokio::spawn(run(ctx, retrier, std::future::ready(()), batches, deliver));
     for _ in 0..8 {
-        rig.append(block(&[Line::new(0, "x".repeat(HELD_BYTES_MAX / 4))])).await;
+        rig.append(block(&[Line::new(0, "x".repeat(held_bytes_max / 4))])).await;
     }
     while seen.load(Relaxed) < 4 {
         tokio::task::yield_now().await;

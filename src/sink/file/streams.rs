@@ -67,7 +67,9 @@ impl Streams {
     async fn gather(&mut self, batch: &mut Vec<(Sequence, Arc<Block>)>) -> bool {
         let mut bytes = 0;
         let mut until: Option<Instant> = None;
-        while bytes < BATCH_BYTES_MAX {
+        // Of a small journal no more than it can spare: it would be full, and nothing come, until the time is over.
+        let bytes_max = BATCH_BYTES_MAX.min(self.ctx.reader.held_bytes_max());
+        while bytes < bytes_max {
             let ready = async {
                 match until {
                     Some(until) => sleep_until(until).await,
@@ -80,7 +82,7 @@ impl Streams {
                 () = ready => return true,
                 block = self.ctx.reader.next() => {
                     let Some((sequence, block)) = block else { return false };
-                    bytes += block.bytes.len();
+                    bytes += block.cost_bytes();
                     until.get_or_insert_with(|| Instant::now() + BATCH_TIMEOUT);
                     batch.push((sequence, block));
                 }

@@ -12,6 +12,7 @@ use crate::journal::block::Block;
 use crate::sink::Oversize;
 use crate::sink::driver::{Batches, Ready};
 
+use super::body::{ENTRY_FRAME_BYTES, HEAD_BYTES_MAX};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
 
 /// A finished batch.
@@ -154,7 +155,8 @@ impl Open {
     fn fits(&self, line: &Line) -> bool {
         let Some(last) = self.batch.records.last() else { return true };
         let joins = last.bytes + line.bytes <= self.join_bytes_max;
-        (joins || self.batch.records.len() < self.records_max) && self.batch.bytes + line.bytes <= self.bytes_max
+        let records = self.batch.records.len() + usize::from(!joins);
+        records <= self.records_max && body_bytes(self.batch.bytes + line.bytes, records) <= self.bytes_max
     }
 
     fn finish(&mut self, ready: &mut VecDeque<Ready<Batch>>) {
@@ -164,6 +166,12 @@ impl Open {
         }
         self.due = None;
     }
+}
+
+/// What a body with so many bytes in so many records takes at most.
+fn body_bytes(bytes: usize, records: usize) -> usize {
+    // Of base64, each record may pad one group of its own.
+    HEAD_BYTES_MAX + bytes.div_ceil(3) * 4 + records * (ENTRY_FRAME_BYTES + 4)
 }
 
 impl Batches for Open {

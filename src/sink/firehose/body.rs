@@ -11,7 +11,10 @@ use bytes::Bytes;
 use super::batch::Batch;
 
 /// Bytes of an entry beside its data: `{"Data":""},`.
-const ENTRY_FRAME_BYTES: usize = 12;
+pub(super) const ENTRY_FRAME_BYTES: usize = 12;
+
+/// Bytes of a body beside its entries, at most: a stream's name has at most 64 characters.
+pub(super) const HEAD_BYTES_MAX: usize = 128;
 
 /// A finished body, and where each entry stands in it.
 pub(super) struct Body {

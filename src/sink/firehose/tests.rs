@@ -113,7 +113,9 @@ fn the_services_own_limits_hold_whatever_is_configured() {
         assert_eq!(rejected, 0);
         let mut lines = 0;
         for Ready { payload, .. } in &ready {
-            let records = read(&frame(payload));
+            let body = frame(payload);
+            assert!(body.bytes.len() <= 4 << 20, "within 4 MiB after base64 too");
+            let records = read(&body);
             assert!(records.len() <= 500 && records.iter().map(Vec::len).sum::<usize>() <= 4 << 20);
             assert!(records.iter().all(|record| record.len() <= 1_024_000));
             assert!(payload.records.iter().all(|record| record.truncated == 0));
@@ -124,11 +126,12 @@ fn the_services_own_limits_hold_whatever_is_configured() {
 }
 
 #[test]
-fn a_default_request_stays_below_4_mib_after_base64() {
+fn a_full_request_is_within_4_mib_after_base64_and_little_below() {
     let lines = (0..9_000).map(|_| Line::new(0, "x".repeat(500))).collect();
     let (ready, _) = batches(&Config::new("s"), &[lines]);
     assert!(ready.len() > 1);
-    assert!(ready.iter().all(|ready| frame(&ready.payload).bytes.len() < 4 << 20));
+    assert!(ready.iter().all(|ready| frame(&ready.payload).bytes.len() <= 4 << 20));
+    assert!(frame(&ready[0].payload).bytes.len() > (4 << 20) - 2_000);
 }
 
 #[test]
