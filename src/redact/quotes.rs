@@ -7,12 +7,12 @@
 //! 2. no quote opened within the query waits for it (`?a={"b":"c"}`), and all quotes within the query pair up without doubt,
 //!    and
 //! 3. it does not look like the beginning of a string (`:"`), except where a parameter is empty (`?a="`), and
-//! 4. what follows is what may follow a closed quote: the end, a blank, an escaped blank or quote, or one of `,;:)]}>|` and
-//!    then again a blank, a quote, or a bracket.
+//! 4. what follows is what may follow a closed quote: the end, a blank, or an escaped blank or quote; or any number of
+//!    brackets and separators, the first of them one of `,;:)]}>|`, and then one of the former or a quote of the same kind.
 //!
 //! In doubt the query goes on to the next blank: redaction fails closed.
 
-/// Quotes remembered as open at one time; older ones are lostten, and then close nothing.
+/// Quotes remembered as open at one time; older ones are forgotten, and then close nothing.
 const OPEN_MAX: usize = 8;
 
 /// One kind of quote: the character and the number of backslashes before it.
@@ -101,7 +101,7 @@ impl Context {
                 } else if !nested.lost
                     && self.open.position(quote).is_some()
                     && !OPENING.contains(&previous)
-                    && may_follow_closed(text, at + 1)
+                    && may_follow_closed(byte, text, at + 1)
                 {
                     return at - backslashes;
                 } else if comes_before_opening(previous) {
@@ -131,21 +131,21 @@ fn comes_before_opening(byte: u8) -> bool {
     is_blank(byte) || is_quote(byte) || byte == b'=' || OPENING.contains(&byte)
 }
 
-fn may_follow_closed(text: &[u8], at: usize) -> bool {
-    match text.get(at) {
+/// Whether the text from `at` on looks as if the `quote` before it closed something.
+fn may_follow_closed(quote: u8, text: &[u8], at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let is_closing = rest.first().is_some_and(|byte| b",;:)]}>|".contains(byte));
+    let separators =
+        if is_closing { rest.iter().take_while(|byte| b",;:()[]{}<>|".contains(byte)).count() } else { 0 };
+    match rest.get(separators) {
         None => true,
-        Some(b'\\') => is_escaped_end(text, at),
-        Some(b',' | b';' | b':' | b')' | b']' | b'}' | b'>' | b'|') => match text.get(at + 1) {
-            None => true,
-            Some(b'\\') => is_escaped_end(text, at + 1),
-            Some(&next) => is_blank(next) || is_quote(next) || b",;:()[]{}<>|".contains(&next),
-        },
-        Some(&next) => is_blank(next),
+        Some(b'\\') => is_escaped_end(quote, rest, separators),
+        Some(&next) => is_blank(next) || (is_closing && next == quote),
     }
 }
 
-/// Whether an escaped blank or quote stands there, or backslashes and nothing more.
-fn is_escaped_end(text: &[u8], at: usize) -> bool {
+/// Whether an escaped blank or the same quote, escaped, stands there, or backslashes and nothing more.
+fn is_escaped_end(quote: u8, text: &[u8], at: usize) -> bool {
     let after = text[at..].iter().find(|&&byte| byte != b'\\');
-    after.is_none_or(|&byte| is_quote(byte) || matches!(byte, b'n' | b'r' | b't'))
+    after.is_none_or(|&byte| byte == quote || matches!(byte, b'n' | b'r' | b't'))
 }
