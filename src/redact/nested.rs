@@ -124,7 +124,8 @@ mod tests {
 
     fn scrubbed(kind: Kind, document: &str) -> Option<String> {
         let (mut out, mut spare) = (b"kept".to_vec(), Vec::new());
-        let changed = scrub(&Action::new(&Policy::Strip), kind, Holds::Text, document.as_bytes(), &mut out, &mut spare, 0);
+        let changed =
+            scrub(&Action::new(&Policy::Strip), kind, Holds::Text, document.as_bytes(), &mut out, &mut spare, 0);
         let written = String::from_utf8(out).unwrap();
         assert!(written.starts_with("kept"));
         assert_eq!(changed, written.len() > 4);

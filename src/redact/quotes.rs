@@ -135,8 +135,7 @@ fn comes_before_opening(byte: u8) -> bool {
 fn may_follow_closed(quote: u8, text: &[u8], at: usize) -> bool {
     let rest = text.get(at..).unwrap_or_default();
     let is_closing = rest.first().is_some_and(|byte| b",;:)]}>|".contains(byte));
-    let separators =
-        if is_closing { rest.iter().take_while(|byte| b",;:()[]{}<>|".contains(byte)).count() } else { 0 };
+    let separators = if is_closing { rest.iter().take_while(|byte| b",;:()[]{}<>|".contains(byte)).count() } else { 0 };
     match rest.get(separators) {
         None => true,
         Some(b'\\') => is_escaped_end(quote, rest, separators),
