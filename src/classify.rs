@@ -9,10 +9,10 @@
 //! [2026-11-22 02:36:32.784][7768][info]…        EnvoyApplication    default --log-format
 //! [2026-11-22 02:36:32.784][1][info] [AppNet Agent] …  Agent        its formatter imitates Envoy's
 //! time="…" level=info msg="Envoy Environment Variables: […]"  Agent before it has set that formatter
-//! 2026-11-22T02:36:32.784Z<TAB>info<TAB>envoy …  EnvoyApplication   as Istio formats it
+//! 2026-11-22T02:36:32.784Z<TAB>info<TAB>envoy http<TAB>…  EnvoyApplication   as Istio formats it; also blanks for tabs
 //! ```
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use crate::timestamp::{parse_envoy_log_ns, parse_rfc3339_ns};
 
@@ -109,12 +109,20 @@ fn agent_dump(line: &[u8]) -> Option<Class<'_>> {
     AGENT_DUMPS.iter().any(|dump| message.starts_with(dump)).then_some(Class::Agent { level })
 }
 
+/// `time level envoy scope …`, with tabs between; or with blanks, as tools that copy logs make of them, and then two behind
+/// the scope: a sentence has one.
 fn istio_application(line: &[u8]) -> Option<Class<'_>> {
-    let end = memchr(b'\t', &line[..line.len().min(TIME_BYTES_MAX)])?;
+    let end = memchr2(b'\t', b' ', &line[..line.len().min(TIME_BYTES_MAX)])?;
     parse_rfc3339_ns(&line[..end])?;
-    let rest = &line[end + 1..];
+    let rest = line[end..].trim_ascii_start();
     let level = word(rest)?;
-    rest[level.len()..].starts_with(b"\tenvoy ").then_some(Class::EnvoyApplication { level })
+    let scope = rest[level.len()..].trim_ascii_start().strip_prefix(b"envoy ")?;
+    let is_tabbed = line[end] == b'\t' && rest.get(level.len()) == Some(&b'\t');
+    let is_column = || {
+        let length = scope.iter().position(u8::is_ascii_whitespace)?;
+        (length > 0 && (scope[length..].starts_with(b"\t") || scope[length..].starts_with(b"  "))).then_some(())
+    };
+    (is_tabbed || is_column().is_some()).then_some(Class::EnvoyApplication { level })
 }
 
 fn word(text: &[u8]) -> Option<&[u8]> {
@@ -155,6 +163,12 @@ mod tests {
             agent("warning")
         );
         assert_eq!(class("2020-08-14T11:35:02.046337Z\ttrace\tenvoy http\t[x.cc:1] y"), own("trace"));
+        assert_eq!(class("2020-08-14T11:35:02.046337Z     trace   envoy http      [x.cc:1] y"), own("trace"));
+        assert_eq!(
+            class("2021-02-28T10:36:20.533517Z debug envoy pool  [C39] using existing connection"),
+            own("debug")
+        );
+        assert_eq!(class("2021-02-28T10:36:20.533517Z debug envoy filter\tx"), own("debug"));
         let dump = r#"time="2023-08-15T08:04:18Z" level=info msg="Envoy Environment Variables: [ENVOY_X=1]""#;
         assert_eq!(class(dump), agent("info"));
     }
@@ -173,6 +187,10 @@ mod tests {
             r#"time="2023-08-15T08:04:18Z" level=info msg="Envoy is nice""#,
             r#"time="2023-08-15T08:04:18Z" level=info msg="listening""#,
             "2022-04-26T13:18:45.676013Z\tinfo\txdsproxy\tconnected",
+            "2022-04-26T13:18:45.676013Z info envoy is ready  now",
+            "2022-04-26T13:18:45.676013Z info envoy ready",
+            "2022-04-26T13:18:45.676013Z info envoy   ready",
+            "2022-04-26T13:18:45.676013Z info",
             "':path', '/get?token=x'",
             "[]",
             "ACCESS granted",

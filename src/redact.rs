@@ -12,7 +12,8 @@
 //! *In everything else* (other fields, names of fields, application logs, lines nobody understood, strings inside nested
 //! values): every run of bytes that begins behind a `?` or an encoded `?` (`redact::mark` lists them), through to the next
 //! blank or closing quote (`redact::quotes` says when). It fails closed: a user agent with a harmless `?` loses the word
-//! behind it. A `?` with nothing behind it stays.
+//! behind it. A `?` with nothing behind it stays. Text that is a valid JSON object or array as a whole is scrubbed string by
+//! string, so that it stays one; JSON within its strings likewise.
 //!
 //! Not recognised: what is left of a query that was cut off from its `?` (by a line break, by a log format that prints
 //! single decoded parameters), and user information or fragments of a URL in running text.
@@ -123,7 +124,7 @@ impl Redactor {
 
     /// Appends `input` to `out`, scrubbed as text of unknown structure.
     pub fn scrub_text(&self, input: &[u8], out: &mut Vec<u8>) {
-        match scrub_as(&self.action, Holds::Text, input, out) {
+        match scrub_as(&self.action, Holds::Text, input, out, 0) {
             Outcome::Same => out.extend_from_slice(input),
             Outcome::Part(part) => out.extend_from_slice(&input[part]),
             Outcome::Written => {}
@@ -142,10 +143,11 @@ enum Outcome {
     Written,
 }
 
-fn scrub_as(action: &Action, holds: Holds, input: &[u8], out: &mut Vec<u8>) -> Outcome {
+/// Scrubs a value. `depth` counts the documents that it was found in as text.
+fn scrub_as(action: &Action, holds: Holds, input: &[u8], out: &mut Vec<u8>, depth: usize) -> Outcome {
     match holds {
         _ if matches!(action, Action::Off) => Outcome::Same,
-        Holds::Text => text::scrub(action, input, out),
+        Holds::Text => text::scrub(action, input, out, depth),
         Holds::Url => url::scrub(action, input, out),
         Holds::RequestLine => url::scrub_request_line(action, input, out),
         Holds::Authority => url::scrub_authority(input),
@@ -254,7 +256,7 @@ impl Pass<'_> {
 
     fn bytes<'a>(&mut self, holds: Holds, bytes: &'a [u8]) -> Change<'a> {
         let start = self.scratch.len();
-        match scrub_as(self.action, holds, bytes, self.scratch) {
+        match scrub_as(self.action, holds, bytes, self.scratch, 0) {
             Outcome::Same => Change::None,
             Outcome::Part(part) => Change::Part(&bytes[part]),
             Outcome::Written => Change::Written(span_from(start, self.scratch)),
@@ -277,7 +279,7 @@ impl Pass<'_> {
 
     fn own_string(&mut self, holds: Holds) -> Option<Span> {
         let start = self.scratch.len();
-        match scrub_as(self.action, holds, self.string, self.scratch) {
+        match scrub_as(self.action, holds, self.string, self.scratch, 0) {
             Outcome::Same => return None,
             Outcome::Part(part) => self.scratch.extend_from_slice(&self.string[part]),
             Outcome::Written => {}
@@ -287,13 +289,13 @@ impl Pass<'_> {
 
     fn nested(&mut self, holds: Holds, document: &[u8]) -> Option<Span> {
         let start = self.scratch.len();
-        nested::scrub(self.action, self.kind, holds, document, self.scratch, self.string)
+        nested::scrub(self.action, self.kind, holds, document, self.scratch, self.string, 0)
             .then(|| span_from(start, self.scratch))
     }
 
     fn own_document(&mut self, holds: Holds) -> Option<Span> {
         let start = self.scratch.len();
-        nested::scrub(self.action, self.kind, holds, self.document, self.scratch, self.string)
+        nested::scrub(self.action, self.kind, holds, self.document, self.scratch, self.string, 0)
             .then(|| span_from(start, self.scratch))
     }
 }

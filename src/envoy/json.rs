@@ -51,8 +51,9 @@ fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Option<Evidence> {
 fn value<'a>(name: Name<'a>, token: Token<'a>) -> Value<'a> {
     match token {
         Token::String(text) => match name {
-            // Releases without typed JSON print every value as text, what is absent as a dash.
-            Name::Known(key) if is_access(key) && text == b"-" => Value::Null,
+            // Releases without typed JSON print every value as text, what is absent as a dash, whatever the key's name.
+            Name::Known(key) if !is_access(key) => Value::Json(text),
+            _ if text == b"-" => Value::Null,
             Name::Known(key) if is_numeric(key) && is_number(text) => Value::Number(text),
             _ => Value::Json(text),
         },
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn values_become_what_they_are() {
-        let line = r#"{"start_time":"2026-11-22T02:36:32.784Z","response_code":"200","bytes_sent":1e+06,"bytes_received":"-","duration":"07","upstream_host":"-","user_agent":"a\"b","session":"-","labels":{"a":[1]},"ok":true,"response_code":503}"#;
+        let line = r#"{"start_time":"2026-11-22T02:36:32.784Z","response_code":"200","bytes_sent":1e+06,"bytes_received":"-","duration":"07","upstream_host":"-","user_agent":"a\"b","session":"-","level":"-","labels":{"a":[1]},"ok":true,"response_code":503}"#;
         let mut record = Record::new();
         assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
         assert_eq!(record.time_ns, 1_795_314_992_784_000_000);
@@ -261,6 +262,7 @@ mod tests {
                 Value::Json(b"07"),
                 Value::Null,
                 Value::Json(br#"a\"b"#),
+                Value::Null,
                 Value::Json(b"-"),
                 Value::JsonValue(br#"{"a":[1]}"#),
                 Value::Bool(true),

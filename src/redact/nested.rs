@@ -11,7 +11,8 @@ use crate::record::Kind;
 use crate::record::json::{escape, unescape};
 
 /// Appends the scrubbed `document` to `out` and says so; or leaves `out` as it is because nothing had to change.
-/// `holds` is for strings that stand under no member; `spare` is room to resolve escapes in.
+/// `holds` is for strings that stand under no member; `spare` is room to resolve escapes in; `depth` counts the documents
+/// around this one, in whose strings it was found.
 pub(super) fn scrub(
     action: &Action,
     kind: Kind,
@@ -19,6 +20,7 @@ pub(super) fn scrub(
     document: &[u8],
     out: &mut Vec<u8>,
     spare: &mut Vec<u8>,
+    depth: usize,
 ) -> bool {
     let start = out.len();
     let mut changed = false;
@@ -34,10 +36,10 @@ pub(super) fn scrub(
         let inside = &document[open + 1..close];
         at = (close + 1).min(document.len());
         if is_member_name(document, at) {
-            changed |= scrub_string(action, Holds::Text, inside, out, spare);
+            changed |= scrub_string(action, Holds::Text, inside, out, spare, depth);
             member = if kind == Kind::Access { holds::of_name(inside) } else { Holds::Text };
         } else {
-            changed |= scrub_string(action, member, inside, out, spare);
+            changed |= scrub_string(action, member, inside, out, spare, depth);
         }
         out.push(b'"');
     }
@@ -48,13 +50,20 @@ pub(super) fn scrub(
     changed
 }
 
-fn scrub_string(action: &Action, holds: Holds, inside: &[u8], out: &mut Vec<u8>, spare: &mut Vec<u8>) -> bool {
+fn scrub_string(
+    action: &Action,
+    holds: Holds,
+    inside: &[u8],
+    out: &mut Vec<u8>,
+    spare: &mut Vec<u8>,
+    depth: usize,
+) -> bool {
     if holds != Holds::Query && !url::may_hold(inside) {
         out.extend_from_slice(inside);
         return false;
     }
     if memchr::memchr(b'\\', inside).is_none() {
-        match scrub_as(action, holds, inside, out) {
+        match scrub_as(action, holds, inside, out, depth) {
             Outcome::Same => out.extend_from_slice(inside),
             Outcome::Part(part) => {
                 let changed = part.len() != inside.len();
@@ -68,7 +77,7 @@ fn scrub_string(action: &Action, holds: Holds, inside: &[u8], out: &mut Vec<u8>,
     spare.clear();
     unescape(inside, spare);
     let start = out.len();
-    match scrub_as(action, holds, spare, out) {
+    match scrub_as(action, holds, spare, out, depth) {
         Outcome::Same => {
             out.extend_from_slice(inside);
             return false;
@@ -82,6 +91,13 @@ fn scrub_string(action: &Action, holds: Holds, inside: &[u8], out: &mut Vec<u8>,
         }
     }
     true
+}
+
+/// Whether the text is a JSON object or array as a whole. Reads on only if it begins and ends as one.
+pub(super) fn is_document(text: &[u8]) -> bool {
+    let inside = text.trim_ascii();
+    matches!((inside.first(), inside.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
+        && serde_json::from_slice::<serde::de::IgnoredAny>(inside).is_ok()
 }
 
 /// The place of the quote that ends the string whose inside begins at `from`.
@@ -108,7 +124,8 @@ mod tests {
 
     fn scrubbed(kind: Kind, document: &str) -> Option<String> {
         let (mut out, mut spare) = (b"kept".to_vec(), Vec::new());
-        let changed = scrub(&Action::new(&Policy::Strip), kind, Holds::Text, document.as_bytes(), &mut out, &mut spare);
+        let changed =
+            scrub(&Action::new(&Policy::Strip), kind, Holds::Text, document.as_bytes(), &mut out, &mut spare, 0);
         let written = String::from_utf8(out).unwrap();
         assert!(written.starts_with("kept"));
         assert_eq!(changed, written.len() > 4);

@@ -7,12 +7,13 @@
 //! 2. no quote opened within the query waits for it (`?a={"b":"c"}`), and all quotes within the query pair up without doubt,
 //!    and
 //! 3. it does not look like the beginning of a string (`:"`), except where a parameter is empty (`?a="`), and
-//! 4. what follows is what may follow a closed quote: the end, a blank, an escaped blank or quote, or one of `,;:)]}>|` and
-//!    then again a blank, a quote, or a bracket.
+//! 4. what follows is what may follow a closed quote: the end, a blank, an escaped blank, the end of the string around; or any
+//!    number of brackets and separators, the first of them one of `,;:)]}>|`, and then one of the former, or for `"` a plain
+//!    word in quotes (`","status":`).
 //!
 //! In doubt the query goes on to the next blank: redaction fails closed.
 
-/// Quotes remembered as open at one time; older ones are lostten, and then close nothing.
+/// Quotes remembered as open at one time; older ones are forgotten, and then close nothing.
 const OPEN_MAX: usize = 8;
 
 /// One kind of quote: the character and the number of backslashes before it.
@@ -101,7 +102,7 @@ impl Context {
                 } else if !nested.lost
                     && self.open.position(quote).is_some()
                     && !OPENING.contains(&previous)
-                    && may_follow_closed(text, at + 1)
+                    && may_follow_closed(quote, text, at + 1)
                 {
                     return at - backslashes;
                 } else if comes_before_opening(previous) {
@@ -131,21 +132,43 @@ fn comes_before_opening(byte: u8) -> bool {
     is_blank(byte) || is_quote(byte) || byte == b'=' || OPENING.contains(&byte)
 }
 
-fn may_follow_closed(text: &[u8], at: usize) -> bool {
-    match text.get(at) {
+/// What may stand between two strings, or behind the last.
+const SEPARATORS: &[u8] = b",;:()[]{}<>|";
+
+/// What of it may stand right behind a string.
+const CLOSING: &[u8] = b",;:)]}>|";
+
+/// A name of a member, or a short value, is not longer than this, in bytes.
+const WORD_BYTES_MAX: usize = 64;
+
+/// Whether the text from `at` on looks as if the `quote` before it closed something.
+fn may_follow_closed((quote, level): Quote, text: &[u8], at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let is_closing = rest.first().is_some_and(|byte| CLOSING.contains(byte));
+    let separators = if is_closing { rest.iter().take_while(|byte| SEPARATORS.contains(byte)).count() } else { 0 };
+    let rest = &rest[separators..];
+    let backslashes = rest.iter().take_while(|&&byte| byte == b'\\').count();
+    match rest.get(backslashes) {
         None => true,
-        Some(b'\\') => is_escaped_end(text, at),
-        Some(b',' | b';' | b':' | b')' | b']' | b'}' | b'>' | b'|') => match text.get(at + 1) {
-            None => true,
-            Some(b'\\') => is_escaped_end(text, at + 1),
-            Some(&next) => is_blank(next) || is_quote(next) || b",;:()[]{}<>|".contains(&next),
-        },
-        Some(&next) => is_blank(next),
+        Some(&next) if backslashes == 0 && is_blank(next) => true,
+        Some(b'n' | b'r' | b't') if backslashes > 0 => true,
+        // The end of the string around this one.
+        Some(&next) if next == quote && backslashes < level => may_follow_outer(&rest[backslashes + 1..]),
+        // `","`, and not `','`: what writes that, writes blanks too, and dumps of headers do not.
+        Some(&next) => is_closing && next == quote && quote == b'"' && is_word(&rest[backslashes + 1..], backslashes),
     }
 }
 
-/// Whether an escaped blank or quote stands there, or backslashes and nothing more.
-fn is_escaped_end(text: &[u8], at: usize) -> bool {
-    let after = text[at..].iter().find(|&&byte| byte != b'\\');
-    after.is_none_or(|&byte| is_quote(byte) || matches!(byte, b'n' | b'r' | b't'))
+/// Whether the text begins with a plain word and the quote that ends it, which has so many backslashes.
+fn is_word(text: &[u8], backslashes: usize) -> bool {
+    let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_-.@$/ ".contains(byte);
+    let length = text.iter().take(WORD_BYTES_MAX).take_while(is_plain).count();
+    let escapes = text[length..].iter().take_while(|&&byte| byte == b'\\').count();
+    let after = &text[length + escapes..];
+    escapes == backslashes && after.first() == Some(&b'"') && may_follow_outer(&after[1..])
+}
+
+/// Whether the text begins with what may follow a quote: the end, a blank, a separator or an escape.
+fn may_follow_outer(text: &[u8]) -> bool {
+    text.first().is_none_or(|byte| is_blank(*byte) || SEPARATORS.contains(byte) || *byte == b'\\')
 }

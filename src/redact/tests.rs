@@ -34,6 +34,11 @@ fn a_query_ends_at_a_blank_or_its_closing_quote() {
         (r#"{"url":"/x?t=S"}"#, r#"{"url":"/x"}"#),
         (r#"{"u":["/x?t=S","/y?t"]}"#, r#"{"u":["/x","/y"]}"#),
         (r#"{"msg":"GET /x?t=S","n":1}"#, r#"{"msg":"GET /x","n":1}"#),
+        (r#"x {"u":"/x?y","a b":{"c":1}}"#, r#"x {"u":"/x","a b":{"c":1}}"#),
+        (r#"x [["/x?y"],["z"]]"#, r#"x [["/x"],["z"]]"#),
+        (r#"x \"say \\\"/x?y\\\"\",\"z\""#, r#"x \"say \\\"/x\\\"\",\"z\""#),
+        (r#"x {\"a\":\"{\\\"u\\\":\\\"/x?y\\\"}\",\"z\":1}"#, r#"x {\"a\":\"{\\\"u\\\":\\\"/x\\\"}\",\"z\":1}"#),
+        (r#"x {'u': '/x?y', 'z': 1}"#, r#"x {'u': '/x', 'z': 1}"#),
         (r#"{\"uri\":\"/x?y\",\"z\":1}"#, r#"{\"uri\":\"/x\",\"z\":1}"#),
         (r#"\\\"uri\\\":\\\"/x?y\\\","#, r#"\\\"uri\\\":\\\"/x\\\","#),
         ("<a href=\"/x?t=S\">", "<a href=\"/x\">"),
@@ -55,11 +60,43 @@ fn a_quote_within_a_query_does_not_end_it() {
         (r#""GET /x?f=a",SECRET HTTP/1.1""#, r#""GET /x HTTP/1.1""#),
         (r#"{"url":"/x?f={\"a\":\"SECRET\"}","n":1}"#, r#"{"url":"/x","n":1}"#),
         (r#"{"url":"/x?a='y',SECRET","n":1}"#, r#"{"url":"/x","n":1}"#),
+        (r#"reason "/x?a=%",)&sig=SECRET""#, r#"reason "/x""#),
+        (r#"reason "/x?a="::9;SECRET" end"#, r#"reason "/x end"#),
+        (r#"':path', '/x?t=';"]SECRET' end"#, "':path', '/x end"),
+        ("':path', '/x?t=','SECRET' end", "':path', '/x end"),
+        (r"':path', '/x?t='\'{SECRET' end", "':path', '/x end"),
+        (r#"reason "/x?t=":"SECRET>" end"#, r#"reason "/x end"#),
         (r#"'/x?a=b"', SECRET"#, "'/x', SECRET"),
         ("no quote open /x?a=b', 'SECRET'", "no quote open /x 'SECRET'"),
     ] {
         assert_eq!(stripped(text), expected, "{text}");
     }
+}
+
+#[test]
+fn a_document_stays_one_whatever_the_query_holds() {
+    for (text, expected) in [
+        (r#"["/x?a=b|", "kept"]"#, r#"["/x", "kept"]"#),
+        (r#"{"u":"/x?a=\"SECRET","n":"kept"}"#, r#"{"u":"/x","n":"kept"}"#),
+        (r#" {"u?SECRET=":1,"n":"kept"} "#, r#" {"u":1,"n":"kept"} "#),
+        (r#"{"u":"/x?a='(","n":[null,2.50,"who? me"]}"#, r#"{"u":"/x","n":[null,2.50,"who? me"]}"#),
+        (r#"{"u":"/x%\u0033fSECRET"}"#, r#"{"u":"/x"}"#),
+        (r#"{"log":"{\"u\":\"/x?a=|\",\"n\":1}\n"}"#, r#"{"log":"{\"u\":\"/x\",\"n\":1}\n"}"#),
+        (r#"{"u":"/x","n":"\u00e9 \/ %"}"#, r#"{"u":"/x","n":"\u00e9 \/ %"}"#),
+    ] {
+        assert_eq!(stripped(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn documents_within_documents_end_somewhere() {
+    let mut text = r#"["/x?SECRET"]"#.to_owned();
+    for _ in 0..64 {
+        text = format!("[\"{}\"]", text.replace('\\', "\\u005c").replace('"', "\\u0022"));
+    }
+    let out = stripped(&text);
+    assert!(!out.contains("SECRET"));
+    assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok());
 }
 
 #[test]
@@ -210,7 +247,7 @@ proptest! {
     #[test]
     fn text_without_a_mark_is_left_alone(policy in policies(), text in nasty()) {
         let text: Vec<u8> = text.into_iter().filter(|byte| !b"?%\\".contains(byte)).collect();
-        prop_assert_eq!(scrub_as(&redactor(policy).action, Holds::Text, &text, &mut Vec::new()), Outcome::Same);
+        prop_assert_eq!(scrub_as(&redactor(policy).action, Holds::Text, &text, &mut Vec::new(), 0), Outcome::Same);
     }
 
     #[test]
@@ -229,7 +266,7 @@ proptest! {
 
 fn applied(action: &Action, holds: Holds, input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    match scrub_as(action, holds, input, &mut out) {
+    match scrub_as(action, holds, input, &mut out, 0) {
         Outcome::Same => input.to_vec(),
         Outcome::Part(part) => input[part].to_vec(),
         Outcome::Written => out,
