@@ -6,7 +6,8 @@
 //!
 //! Kept in memory, bounded in bytes by [`Config::memory_bytes_max`]. When it is full, [`WhenFull`] decides: appending waits
 //! (and with it the socket), or the oldest block that some sink has not read yet is dropped for those sinks, counted as
-//! [`Reason::JournalFull`]. The disk behind it will be a second home of the same blocks under the same numbers.
+//! [`Reason::JournalFull`]; where sinks hold all there is, that is the block being appended. The disk behind it will be a second
+//! home of the same blocks under the same numbers.
 //!
 //! Cost: one lock a block for the writer and one for each sink; nothing a record.
 
@@ -177,18 +178,26 @@ impl Writer {
         if block.sinks == 0 {
             return Some(state.first + state.slots.len() as u64);
         }
+        let mut dropped = 0;
         if self.shared.config.when_full == WhenFull::DropOldest {
             while state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
-                if !self.drop_oldest(&mut state) {
-                    break;
+                match self.drop_oldest(&mut state) {
+                    0 => break,
+                    records => dropped += records,
                 }
             }
         }
-        if state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
-            return None;
-        }
         let sequence = state.first + state.slots.len() as u64;
         let sinks = block.sinks;
+        if state.bytes > 0 && state.bytes + cost_bytes > self.shared.config.memory_bytes_max {
+            if self.shared.config.when_full == WhenFull::Block {
+                return None;
+            }
+            // All that is there is being worked on, and may be for ever: the oldest unread block is this one.
+            drop(state);
+            report_dropped(dropped + self.refuse(block));
+            return Some(sequence);
+        }
         state.bytes += cost_bytes;
         state.slots.push_back(Slot { block: Some(block.clone()), cost_bytes, unread: sinks, held: sinks });
         for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
@@ -198,24 +207,50 @@ impl Writer {
         }
         drop(state);
         self.shared.readable.notify_waiters();
+        report_dropped(dropped);
         Some(sequence)
     }
 
-    /// Drops the oldest block some sink has not read, for those sinks. False if every block is being worked on.
-    fn drop_oldest(&self, state: &mut State) -> bool {
-        let Some(place) = state.slots.iter().position(|slot| slot.unread != 0) else { return false };
+    /// Counts a block that takes no place as received and dropped; returns how many records, over all sinks.
+    fn refuse(&self, block: &Block) -> u64 {
+        let mut dropped = 0;
+        for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
+            if block.sinks & (1 << sink) != 0 {
+                let records = block.records_for(sink) as u64;
+                ledger.receive(records);
+                ledger.lose(Reason::JournalFull, records);
+                dropped += records;
+            }
+        }
+        dropped
+    }
+
+    /// Drops the oldest block some sink has not read, for those sinks; returns how many records, over all of them. 0 if every
+    /// block is being worked on.
+    fn drop_oldest(&self, state: &mut State) -> u64 {
+        let Some(place) = state.slots.iter().position(|slot| slot.unread != 0) else { return 0 };
+        let mut dropped = 0;
         let slot = &mut state.slots[place];
         let unread = std::mem::take(&mut slot.unread);
         slot.held &= !unread;
         if let Some(block) = &slot.block {
             for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
                 if unread & (1 << sink) != 0 {
-                    ledger.lose(Reason::JournalFull, block.records_for(sink) as u64);
+                    let records = block.records_for(sink) as u64;
+                    ledger.lose(Reason::JournalFull, records);
+                    dropped += records;
                 }
             }
         }
         state.free(place);
-        true
+        dropped
+    }
+}
+
+/// Says a loss, outside of the lock; the log limits repeats.
+fn report_dropped(records: u64) {
+    if records > 0 {
+        tracing::warn!(records, "journal full: oldest records dropped");
     }
 }
 
@@ -274,6 +309,12 @@ impl Reader {
             }
             news.await;
         }
+    }
+
+    /// Bytes of the journal that one sink may hold unsettled, so that all of them together leave a part to the others and to
+    /// what comes.
+    pub fn share_bytes(&self) -> usize {
+        self.shared.config.memory_bytes_max / (self.shared.ledgers.len() + 1)
     }
 
     /// A handle that releases and settles, for tasks that work beside the reader.
@@ -413,6 +454,23 @@ mod tests {
         assert!(now_or_never(writer.append(block(&[1]))).is_none());
     }
 
+    #[test]
+    fn drop_oldest_never_waits_for_sinks_that_hold_everything() {
+        let config = Config { memory_bytes_max: block(&[1]).cost_bytes() * 2, when_full: WhenFull::DropOldest };
+        let books = ledgers(1);
+        let (writer, mut readers) = open(config, books.clone());
+        let settler = readers[0].settler();
+        for _ in 0..2 {
+            assert!(now_or_never(writer.append(block(&[1]))).is_some());
+            assert!(now_or_never(readers[0].next()).flatten().is_some());
+        }
+        assert!(now_or_never(writer.append(block(&[1, 1]))).is_some(), "a dead sink must not stall the source");
+        let tally = books[0].tally();
+        assert_eq!((tally.received, tally.lost[Reason::JournalFull as usize]), (4, 2));
+        settler.settle(0);
+        assert_eq!(now_or_never(writer.append(block(&[1]))), Some(2), "what was dropped took no place");
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Append(Vec<SinkSet>),
@@ -485,7 +543,15 @@ mod tests {
                 }
             }
             if self.bytes() > 0 && self.bytes() + cost > config.memory_bytes_max {
-                return false;
+                if config.when_full == WhenFull::Block {
+                    return false;
+                }
+                for sink in 0..SINKS {
+                    let count = records.iter().filter(|sinks| *sinks & (1 << sink) != 0).count() as u64;
+                    self.received[sink] += count;
+                    self.lost[sink] += count;
+                }
+                return true;
             }
             self.records.insert(self.next, records.to_vec());
             for sink in 0..SINKS {

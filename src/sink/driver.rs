@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The loop owns all of the sink's state and is the only one to account and to settle; tasks only send. A block is settled when
-//! each of its records for this sink has a verdict. Reading stops while blocks of [`HELD_BYTES_MAX`] are held unsettled, so a
-//! dead destination keeps that much of the journal and leaves the rest to the journal's policy.
+//! each of its records for this sink has a verdict. Reading stops while blocks of [`HELD_BYTES_MAX`], or of the sink's share of a
+//! smaller journal, are held unsettled, so a dead destination keeps that much and leaves the rest to the journal's policy.
 //!
 //! The order within a destination is by time, not by request: batches of one stream may be in flight together.
 
@@ -97,6 +97,7 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     let Context { id, mut reader, ledger, .. } = ctx;
+    let held_bytes_max = HELD_BYTES_MAX.min(reader.share_bytes());
     let mut settlement = Settlement::new(reader.settler(), id);
     let mut ready = VecDeque::new();
     let mut in_flight = JoinSet::new();
@@ -105,7 +106,7 @@ where
     let over = retrier.shutdown_over();
     let mut over = std::pin::pin!(over);
     while open || batches.due().is_some() || !ready.is_empty() || !in_flight.is_empty() {
-        let crowded = settlement.held_bytes >= HELD_BYTES_MAX;
+        let crowded = settlement.held_bytes >= held_bytes_max;
         if !open || (crowded && ready.is_empty() && in_flight.is_empty()) {
             batches.flush(None, &mut ready);
         }
