@@ -28,6 +28,10 @@ use crate::{enrich, sink, source};
 /// How often a drain says who is still running.
 const DRAIN_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Signals this soon after the first are the same wish to end: `timeout`, a terminal, and some inits send one to the process and
+/// another to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -170,9 +174,9 @@ impl Running {
     /// Lets sources and sinks come to their end; what is left when time is up stays pending in the account.
     async fn drain(&mut self, ending: Ending, signals: &mut Signals, grace: Duration) -> Option<anyhow::Error> {
         let mut failure = None;
-        let mut signalled = true;
+        let mut signalled = Some(Instant::now());
         match ending {
-            Ending::InputsEnded => signalled = false,
+            Ending::InputsEnded => signalled = None,
             Ending::Signal(name) => self.limit(name, grace),
             Ending::Failure(error) => {
                 tracing::error!("ending: {error:#}");
@@ -189,17 +193,20 @@ impl Running {
             tokio::select! {
                 biased;
                 name = signals.next() => {
-                    if signalled {
+                    if signalled.is_some_and(|at| at.elapsed() < SAME_SIGNAL) {
+                        continue;
+                    }
+                    if signalled.is_some() {
                         tracing::warn!("second signal ({name}): ending at once");
                         break;
                     }
-                    signalled = true;
+                    signalled = Some(Instant::now());
                     self.limit(name, grace);
                 }
                 Some(ended) = self.sources.join_next() => failure = failure.or(ended_badly("source", ended)),
                 Some(ended) = self.sinks.join_next() => failure = failure.or(ended_badly("sink", ended)),
                 () = sleep_until(time_is_up) => {
-                    if signalled || self.settled() == progress.0 {
+                    if signalled.is_some() || self.settled() == progress.0 {
                         tracing::warn!("time is up: {}", self.running());
                         break;
                     }
