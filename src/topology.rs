@@ -30,6 +30,10 @@ use crate::{decode, enrich, sink, source};
 /// How often a drain says who is still running.
 const DRAIN_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Signals this soon after the first are the same wish to end: `timeout`, a terminal, and some inits send one to the process and
+/// another to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// The most that sinks need to close: answers are counted, multipart uploads aborted.
 const CLOSING_TIME_MAX: Duration = Duration::from_millis(1_500);
 
@@ -205,9 +209,9 @@ impl Running {
     /// Lets sources and sinks come to their end; what is left when time is up stays pending in the account.
     async fn drain(&mut self, ending: Ending, signals: &mut Signals, grace: Duration) -> Option<anyhow::Error> {
         let mut failure = None;
-        let (mut signalled, mut end) = (true, None);
+        let (mut signalled, mut end) = (Some(Instant::now()), None);
         match ending {
-            Ending::InputsEnded => signalled = false,
+            Ending::InputsEnded => signalled = None,
             Ending::Signal(name) => end = Some(self.limit(name, grace)),
             Ending::Failure(error) => {
                 tracing::error!("ending: {error:#}");
@@ -224,11 +228,14 @@ impl Running {
             tokio::select! {
                 biased;
                 name = signals.next() => {
-                    if signalled {
+                    if signalled.is_some_and(|at: Instant| at.elapsed() < SAME_SIGNAL) {
+                        continue;
+                    }
+                    if signalled.is_some() {
                         tracing::warn!("second signal ({name}): ending at once");
                         break;
                     }
-                    signalled = true;
+                    signalled = Some(Instant::now());
                     end = Some(self.limit(name, grace));
                 }
                 Some(ended) = self.sources.join_next() => failure = failure.or(ended_badly("source", ended)),

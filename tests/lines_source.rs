@@ -192,6 +192,35 @@ async fn a_truncated_file_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
+async fn a_file_truncated_and_filled_again_between_two_looks_is_read_from_its_beginning() {
+    let (_directory, path) = file("one\ntwo\n");
+    let reader = Reader::start(follow(&path));
+    reader.until("one\ntwo\n").await;
+    // As long as it was, then longer, with other lines.
+    fs::write(&path, "1st\n2nd\n").unwrap();
+    reader.until("one\ntwo\n1st\n2nd\n").await;
+    fs::write(&path, "three\nfour\nfive\n").unwrap();
+    reader.until("one\ntwo\n1st\n2nd\nthree\nfour\nfive\n").await;
+    // The end may come before the next look.
+    fs::write(&path, "six\nseven\neight\nnine\n").unwrap();
+    let seen = reader.drain().await;
+    assert!(seen.streams.concat().ends_with(b"five\nsix\nseven\neight\nnine\n"));
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_on_behind_a_hole_is_read_at_its_place() {
+    use std::os::unix::fs::FileExt as _;
+
+    let (_directory, path) = file("one\ntwo\n");
+    let reader = Reader::start(follow(&path));
+    reader.until("one\ntwo\n").await;
+    // What truncation and the next write leave, in one step: nobody looks in between.
+    File::options().write(true).open(&path).unwrap().write_all_at(b"\0\0\0\0\0\0\0\0three\n", 0).unwrap();
+    reader.until("one\ntwo\nthree\n").await;
+    reader.drain().await;
+}
+
+#[tokio::test]
 async fn from_the_end_only_whole_new_lines_are_read() {
     let (_directory, path) = file("old\nhalf");
     let reader = Reader::start(Config { from_end: true, ..follow(&path) });

@@ -128,6 +128,24 @@ fn an_idle_process_ends_at_once() {
     }
 }
 
+/// As `timeout` and some inits send it: to the process, and again to its group.
+#[test]
+fn two_signals_at_once_are_one_wish_to_end() {
+    let stage = Stage::new(1);
+    let process = stage.start(stage.run_quick().with(["--grace", "20"]));
+    let mut connection = Connection::open(&Target::Tcp(stage.address)).unwrap();
+    let mut bytes = Vec::new();
+    stage.sender(Mode::Message).message(&stage.traffic, &[0], None, &mut bytes);
+    connection.write_all(&bytes[..1]).unwrap();
+    process.signal("TERM");
+    process.signal("INT");
+    connection.write_all(&bytes[1..]).unwrap();
+    connection.finish().unwrap();
+    let exit = process.wait(SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert_eq!(exit.account.part("s3").of("delivered"), 1, "{}", exit.stderr);
+}
+
 #[test]
 fn a_stale_socket_is_replaced_and_a_regular_file_is_not() {
     let stage = Stage::new(1);

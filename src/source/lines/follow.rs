@@ -4,11 +4,12 @@
 //!
 //! - The path names another file (rotation by rename): the old one is read on until it has rested for [`ROTATED_POLLS`] looks, because its
 //!   writer may not have noticed yet; then the new one is read from its beginning.
-//! - The file is shorter than what was read of it (truncation): it is read from its beginning.
+//! - The file is shorter than what was read of it, or the last bytes read are not there any more (truncation, with or without
+//!   as much written since): it is read from its beginning.
 //! - The path names nothing: the old file is kept until something comes.
 //!
 //! A last line without newline waits for its newline until the file is left: rotated, truncated, or at the end. What cannot be seen by looking:
-//! a file truncated and grown beyond its old length, or rotated twice, between two looks.
+//! a file truncated and filled with the same bytes, or rotated twice, between two looks.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -24,6 +25,9 @@ use super::{POLL_INTERVAL, Piece, send};
 
 /// Looks for which a rotated file must rest before it is left.
 const ROTATED_POLLS: u32 = 4;
+
+/// How many of the last bytes read are looked for again, to see whether the file is still what was read.
+const SEEN_BYTES_MAX: usize = 256;
 
 /// A file that is read as it grows.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ struct Open {
     file: File,
     identity: (u64, u64),
     offset: u64,
+    /// The last bytes before `offset`, [`SEEN_BYTES_MAX`] at most.
+    seen: Vec<u8>,
     /// Looks since another file took its place.
     rested: u32,
 }
@@ -49,7 +55,44 @@ struct Open {
 impl Open {
     fn new(file: File) -> io::Result<Self> {
         let identity = identity(&file.metadata()?);
-        Ok(Self { file, identity, offset: 0, rested: 0 })
+        Ok(Self { file, identity, offset: 0, seen: Vec::new(), rested: 0 })
+    }
+
+    /// Goes to the end, unread.
+    fn skip_to_end(&mut self) -> io::Result<()> {
+        self.offset = self.file.seek(SeekFrom::End(0))?;
+        let seen = (SEEN_BYTES_MAX as u64).min(self.offset);
+        self.seen.resize(seen as usize, 0);
+        self.file.read_exact_at(&mut self.seen, self.offset - seen)
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.offset = 0;
+        self.seen.clear();
+        Ok(())
+    }
+
+    fn saw(&mut self, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(SEEN_BYTES_MAX)..];
+        self.seen.drain(..(self.seen.len() + last.len()).saturating_sub(SEEN_BYTES_MAX));
+        self.seen.extend_from_slice(last);
+        self.offset += bytes.len() as u64;
+    }
+
+    /// Whether the file was truncated, whatever was written since. Only zeros where something was read: a writer without
+    /// `O_APPEND` went on behind a hole, at our place.
+    fn is_truncated(&self) -> io::Result<bool> {
+        if self.file.metadata()?.len() < self.offset {
+            return Ok(true);
+        }
+        let mut now = [0; SEEN_BYTES_MAX];
+        let now = &mut now[..self.seen.len()];
+        match self.file.read_exact_at(now, self.offset - self.seen.len() as u64) {
+            Ok(()) => Ok(*now != self.seen[..] && now.iter().any(|&byte| byte != 0)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -73,12 +116,8 @@ impl Follower {
             Ok(file) => {
                 let mut open = Open::new(file)?;
                 if from_end {
-                    open.offset = open.file.seek(SeekFrom::End(0))?;
-                    let mut last = [b'\n'];
-                    if let Some(before) = open.offset.checked_sub(1) {
-                        open.file.read_exact_at(&mut last, before)?;
-                    }
-                    follower.is_inside_line = last != [b'\n'];
+                    open.skip_to_end()?;
+                    follower.is_inside_line = open.seen.last().is_some_and(|&last| last != b'\n');
                 }
                 follower.file = Some(open);
             }
@@ -90,11 +129,14 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Reads what has come since; 0 if nothing has.
+    /// Reads what has come since; 0 if nothing has, or nothing that follows what was read.
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         let Some(open) = &mut self.file else { return Ok(0) };
+        if open.is_truncated()? {
+            return Ok(0);
+        }
         let bytes = open.file.read(space)?;
-        open.offset += bytes as u64;
+        open.saw(&space[..bytes]);
         if bytes > 0 {
             open.rested = 0;
         }
@@ -107,10 +149,9 @@ impl Follower {
             self.file = self.open_new();
             return Ok(if self.file.is_some() { Look::Restart } else { Look::Same });
         };
-        if open.file.metadata()?.len() < open.offset {
+        if open.is_truncated()? {
             tracing::info!(path = %self.path.display(), "file truncated: reading from its beginning");
-            open.file.seek(SeekFrom::Start(0))?;
-            open.offset = 0;
+            open.restart()?;
             return Ok(Look::Restart);
         }
         match std::fs::metadata(&self.path) {
@@ -204,7 +245,7 @@ impl Follower {
     fn is_current(&self) -> bool {
         let Some(open) = &self.file else { return !self.path.exists() };
         let same = std::fs::metadata(&self.path).map_or(true, |now| identity(&now) == open.identity);
-        same && open.file.metadata().is_ok_and(|now| now.len() >= open.offset)
+        same && open.is_truncated().is_ok_and(|is_truncated| !is_truncated)
     }
 
     fn rest_enough(&mut self) {
