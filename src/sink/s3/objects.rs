@@ -218,6 +218,8 @@ pub struct Objects {
     slots: Vec<Slot>,
     by_prefix: HashMap<Arc<str>, usize>,
     next: ObjectId,
+    /// Whether an object had to make room for another; said once.
+    is_crowded: bool,
     /// The ways found so far in the current block.
     ways: Vec<Way>,
     /// Prefixes of the objects begun by the current block, and how many.
@@ -236,6 +238,7 @@ impl Objects {
             slots: Vec::new(),
             by_prefix: HashMap::new(),
             next: 0,
+            is_crowded: false,
             ways: Vec::new(),
             begun: HashMap::new(),
             scratch: String::new(),
@@ -409,6 +412,14 @@ impl Objects {
             let oldest = (0..self.slots.len()).min_by_key(|i| opened(&self.slots[*i])).unwrap_or(0);
             let slot = &mut self.slots[oldest];
             if let Some(object) = slot.object.take() {
+                if !std::mem::replace(&mut self.is_crowded, true) {
+                    tracing::warn!(
+                        object = object.identity.name(),
+                        open_objects_max = self.plan.open_objects_max,
+                        "more key prefixes at once than objects may be open: objects are finished early, and there are many \
+                         small ones; raise `open_objects_max` or use fewer prefixes"
+                    );
+                }
                 out.push(object.last_piece());
             }
             self.by_prefix.remove(&slot.prefix);

@@ -1,3 +1,5 @@
+//! Which record goes into which object: model and properties.
+
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
