@@ -220,3 +220,14 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
+
+#[test]
+fn parse_reads_compressed_files_as_run_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, b"one\n").unwrap();
+    std::fs::write(directory.path().join("a.gz"), gzip.finish().unwrap()).unwrap();
+    std::fs::write(directory.path().join("b.zst"), zstd::encode_all(&b"two\n"[..], 1).unwrap()).unwrap();
+    let output = meshlens(directory.path(), &["parse", "a.gz", "b.zst"], &[]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "{\"log\":\"one\"}\n{\"log\":\"two\"}\n"));
+}

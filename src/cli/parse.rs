@@ -1,6 +1,5 @@
 //! `meshlens parse`: lines of files or standard input, one JSON object a line out, redacted, not enriched.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,11 +8,12 @@ use clap::ValueEnum;
 use super::{Exit, say};
 use crate::process::lines::{Stats, parse_lines};
 use crate::redact::Redactor;
+use crate::source::lines::open;
 
 /// What to parse, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Files to read, one after the other; `-`, or none, is standard input
+    /// Files to read, one after the other (`.gz` and `.zst` decompressed); `-`, or none, is standard input
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What happens to query strings
@@ -100,5 +100,5 @@ fn parse_file(file: &Path, output: &mut impl Write, redactor: &Redactor, stats: 
     if file == Path::new("-") {
         return parse_lines(&mut io::stdin().lock(), output, redactor, stats);
     }
-    parse_lines(&mut File::open(file)?, output, redactor, stats)
+    parse_lines(&mut open(file)?, output, redactor, stats)
 }

@@ -15,9 +15,9 @@ mod follow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc as threads;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -96,7 +96,11 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     }))
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+/// Opens a file to be read once; decompresses it as it is read, if its name ends in `.gz` or `.zst`.
+///
+/// # Errors
+/// It cannot be opened, or is a directory.
+pub fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -114,6 +118,10 @@ struct Piece {
     /// Set at the end of an input that failed.
     failed: Option<io::Error>,
 }
+
+/// The line that a stream has begun and not ended, for when the thread is left behind in a read that does not return. Locked
+/// while the thread hands lines on, so that whoever has the lock sees either a line's beginning here or the whole in the channel.
+type Begun = Arc<Mutex<Vec<u8>>>;
 
 /// Reads the input to its end. When draining, a file is read to its end too, and stdin or a pipe until nothing has come for `quiet`.
 ///
@@ -135,10 +143,11 @@ pub async fn run<I: Intakes>(
         Input::File(path) => path.display().to_string(),
     };
     let thread = thread::Builder::new().name("lines".into());
+    let begun = Begun::default();
     thread
         .spawn({
-            let ending = ending.clone();
-            move || read(bound.0, buffer, &pieces_in, &ending)
+            let (ending, begun) = (ending.clone(), begun.clone());
+            move || read(bound.0, buffer, &pieces_in, &ending, &begun)
         })
         .map_err(|source| RunError::Read { what: what.clone(), source })?;
 
@@ -166,13 +175,34 @@ pub async fn run<I: Intakes>(
                 is_draining = true;
                 ending.store(true, Relaxed);
             }
-            () = sleep_until(last + quiet), if is_draining && is_endless => break Ok(()),
+            () = sleep_until(last + quiet), if is_draining && is_endless => match leave(&mut pieces, &begun) {
+                Some(left) => {
+                    for lines in left {
+                        submit(&mut intake, &intakes, &tag, lines, &used).await;
+                    }
+                    break Ok(());
+                }
+                None => last = Instant::now(),
+            },
         }
     };
     // Also tells a thread that follows a file, should this future be dropped before: its channel is closed.
     pieces.close();
     intake.finish().await;
     result
+}
+
+/// Closes the channel and returns what has been read up to here, the line just begun included. `None` if lines are being handed
+/// on: it is not quiet.
+fn leave(pieces: &mut mpsc::Receiver<Piece>, begun: &Begun) -> Option<Vec<Lines>> {
+    let mut begun = begun.try_lock().ok()?;
+    pieces.close();
+    let mut left = Vec::new();
+    while let Ok(piece) = pieces.try_recv() {
+        left.push(piece.lines);
+    }
+    left.push(Lines { bytes: std::mem::take(&mut *begun).into(), ..Lines::default() });
+    Some(left)
 }
 
 async fn submit<I: Intakes>(
@@ -202,23 +232,40 @@ async fn submit<I: Intakes>(
 }
 
 /// The thread: fills buffers until the end of the input, or until nobody listens.
-fn read(reader: Reader, mut buffer: LineBuffer, pieces: &mpsc::Sender<Piece>, ending: &AtomicBool) {
+fn read(
+    reader: Reader,
+    mut buffer: LineBuffer,
+    pieces: &mpsc::Sender<Piece>,
+    ending: &AtomicBool,
+    begun: &Mutex<Vec<u8>>,
+) {
     let result = match reader {
-        Reader::Stream(stream) => read_stream(stream, &mut buffer, pieces),
+        Reader::Stream(stream) => read_stream(stream, &mut buffer, pieces, begun),
         Reader::Follow(follower) => follow::read(follower, &mut buffer, pieces, ending),
     };
     let failed = result.err();
+    let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+    begun.clear();
     let lines = buffer.finish();
     // The receiver is gone only if it wants nothing more.
     pieces.blocking_send(Piece { lines, failed }).ok();
 }
 
-fn read_stream(mut stream: impl Read, buffer: &mut LineBuffer, pieces: &mpsc::Sender<Piece>) -> io::Result<()> {
+fn read_stream(
+    mut stream: impl Read,
+    buffer: &mut LineBuffer,
+    pieces: &mpsc::Sender<Piece>,
+    begun: &Mutex<Vec<u8>>,
+) -> io::Result<()> {
     loop {
         match stream.read(buffer.space()) {
             Ok(0) => return Ok(()),
             Ok(bytes) => {
-                if !send(buffer.filled(bytes), pieces) {
+                let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+                let lines = buffer.filled(bytes);
+                begun.clear();
+                begun.extend_from_slice(buffer.tail());
+                if !send(lines, pieces) {
                     return Ok(());
                 }
             }

@@ -52,6 +52,11 @@ impl LineBuffer {
         self.is_skipping = true;
     }
 
+    /// The beginning of a line whose end has not come.
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
     /// Where to read to; never empty.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.buffer[self.filled..]

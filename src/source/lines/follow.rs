@@ -254,3 +254,26 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_bytes_where_something_was_read_are_a_truncation_and_a_hole_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let mut follower = Follower::new(&path, false).unwrap();
+        let mut space = [0; 64];
+        assert_eq!(follower.read(&mut space).unwrap(), 8);
+        std::fs::write(&path, "one\nTWO\nthree\n").unwrap();
+        assert_eq!(follower.read(&mut space).unwrap(), 0, "what follows does not belong to what was read");
+        assert!(matches!(follower.look().unwrap(), Look::Restart));
+        assert_eq!(follower.read(&mut space).unwrap(), 14);
+        // A writer without O_APPEND goes on at its own place.
+        std::fs::write(&path, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0four\n").unwrap();
+        assert_eq!(follower.read(&mut space).unwrap(), 5);
+        assert_eq!(&space[..5], b"four\n");
+    }
+}
