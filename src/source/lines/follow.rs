@@ -3,7 +3,7 @@
 //! The file is read to its end; then its path is looked at, every [`POLL_INTERVAL`](super::POLL_INTERVAL):
 //!
 //! - The path names another file (rotation by rename): the old one is read on until it has rested for [`ROTATED_POLLS`] looks, because its
-//!   writer may not have noticed yet; then the new one is read from its beginning.
+//!   writer may not have noticed yet; then the new one, held open meanwhile, is read from its beginning.
 //! - The file is shorter than what was read of it, or the last bytes read are not there any more (truncation, with or without
 //!   as much written since): it is read from its beginning.
 //! - The path names nothing: the old file is kept until something comes.
@@ -11,6 +11,7 @@
 //! A last line without newline waits for its newline until the file is left: rotated, truncated, or at the end. What cannot be seen by looking:
 //! a file truncated and filled with the same bytes, or rotated twice, between two looks.
 
+use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -26,6 +27,9 @@ use super::{POLL_INTERVAL, Piece, send};
 /// Looks for which a rotated file must rest before it is left.
 const ROTATED_POLLS: u32 = 4;
 
+/// Files held open that came after the one being read.
+const SUCCESSORS_MAX: usize = 16;
+
 /// How many of the last bytes read are looked for again, to see whether the file is still what was read.
 const SEEN_BYTES_MAX: usize = 256;
 
@@ -35,6 +39,8 @@ pub(super) struct Follower {
     path: PathBuf,
     /// The file being read, if there was one yet.
     file: Option<Open>,
+    /// What took its place, in order: open, so that the next rotation does not take them away.
+    successors: VecDeque<Open>,
     /// It begins in the middle of a line, which is not ours to read.
     is_inside_line: bool,
     /// Why the path could not be looked at, when it was last said.
@@ -111,7 +117,8 @@ enum Look {
 impl Follower {
     /// Opens the file if it is there.
     pub(super) fn new(path: &Path, from_end: bool) -> io::Result<Self> {
-        let mut follower = Self { path: path.into(), file: None, is_inside_line: false, said: None };
+        let mut follower =
+            Self { path: path.into(), file: None, successors: VecDeque::new(), is_inside_line: false, said: None };
         match File::open(path) {
             Ok(file) => {
                 let mut open = Open::new(file)?;
@@ -156,20 +163,36 @@ impl Follower {
         }
         match std::fs::metadata(&self.path) {
             Ok(now) if identity(&now) == open.identity => open.rested = 0,
-            Ok(_) => open.rested += 1,
+            Ok(now) => {
+                open.rested += 1;
+                self.hold_successor(identity(&now));
+            }
             // Renamed and not yet made again, for instance.
-            Err(error) => self.say(&error),
+            Err(error) => {
+                open.rested += u32::from(!self.successors.is_empty());
+                self.say(&error);
+            }
         }
         if self.file.as_ref().is_some_and(|open| open.rested < ROTATED_POLLS) {
             return Ok(Look::Same);
         }
-        match self.open_new() {
+        match self.successors.pop_front().or_else(|| self.open_new()) {
             Some(new) => {
                 tracing::info!(path = %self.path.display(), "file rotated: reading the new one");
                 self.file = Some(new);
                 Ok(Look::Restart)
             }
             None => Ok(Look::Same),
+        }
+    }
+
+    fn hold_successor(&mut self, identity: (u64, u64)) {
+        let is_held = self.successors.back().is_some_and(|last| last.identity == identity);
+        if !is_held
+            && self.successors.len() < SUCCESSORS_MAX
+            && let Some(new) = self.open_new()
+        {
+            self.successors.push_back(new);
         }
     }
 
@@ -245,7 +268,7 @@ impl Follower {
     fn is_current(&self) -> bool {
         let Some(open) = &self.file else { return !self.path.exists() };
         let same = std::fs::metadata(&self.path).map_or(true, |now| identity(&now) == open.identity);
-        same && open.is_truncated().is_ok_and(|is_truncated| !is_truncated)
+        same && self.successors.is_empty() && open.is_truncated().is_ok_and(|is_truncated| !is_truncated)
     }
 
     fn rest_enough(&mut self) {
@@ -258,6 +281,28 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_rotated_away_while_the_one_before_it_rests_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let rename = |to: &str| std::fs::rename(&path, directory.path().join(to)).unwrap();
+        std::fs::write(&path, "one\n").unwrap();
+        let mut follower = Follower::new(&path, false).unwrap();
+        let mut read = Vec::new();
+        for line in ["two\n", "three\n", "four\n"] {
+            rename(line.trim_end());
+            std::fs::write(&path, line).unwrap();
+            follower.look().unwrap();
+        }
+        for _ in 0..4 * ROTATED_POLLS {
+            let mut space = [0; 64];
+            let bytes = follower.read(&mut space).unwrap();
+            read.extend_from_slice(&space[..bytes]);
+            follower.look().unwrap();
+        }
+        assert_eq!(String::from_utf8(read).unwrap(), "one\ntwo\nthree\nfour\n");
+    }
 
     #[test]
     fn other_bytes_where_something_was_read_are_a_truncation_and_a_hole_is_not() {
