@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::flags::Flags;
+use crate::source;
 
 pub mod check;
 pub mod completions;
@@ -126,12 +127,17 @@ impl ConfigArgs {
         let variables = |name: &str| std::env::var(name).ok();
         // An empty MESHLENS_CONFIG is none.
         let file = self.config.as_deref().filter(|path| !path.is_empty()).map(Path::new);
-        crate::config::load(file, &self.flags, &variables).map_err(|problems| {
-            let count = problems.len();
+        let refuse = |problems: &dyn Display, count: usize| {
             let plural = if count == 1 { "" } else { "s" };
             say(format_args!("{problems}\nmeshlens: {count} configuration error{plural}; nothing was started"));
             Exit::Usage
-        })
+        };
+        let loaded =
+            crate::config::load(file, &self.flags, &variables).map_err(|problems| refuse(&problems, problems.len()))?;
+        let sources = loaded.config.sources.iter();
+        let wrong: Vec<String> =
+            sources.filter_map(|each| Some(format!("source.{}: {}", each.name, source::verify(each).err()?))).collect();
+        if wrong.is_empty() { Ok(loaded) } else { Err(refuse(&wrong.join("\n"), wrong.len())) }
     }
 }
 

@@ -105,6 +105,17 @@ pub enum Bound {
     Lines(lines::Bound),
 }
 
+/// Reads what the source's settings name and nothing else would look at before [`bind`]: the files of TLS.
+///
+/// # Errors
+/// A file does not hold what it should.
+pub fn verify(config: &Config) -> Result<(), BindError> {
+    match &config.kind {
+        Kind::Forward(config) => forward::verify(config),
+        Kind::Lines(_) => Ok(()),
+    }
+}
+
 /// Opens the source's sockets and files. Peers can connect from here on; they are served by [`run`].
 ///
 /// # Errors

@@ -231,3 +231,21 @@ fn parse_reads_compressed_files_as_run_does() {
     let output = meshlens(directory.path(), &["parse", "a.gz", "b.zst"], &[]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "{\"log\":\"one\"}\n{\"log\":\"two\"}\n"));
 }
+
+#[test]
+fn check_looks_into_the_files_of_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.path().join("cert.pem"), key.cert.pem()).unwrap();
+    std::fs::write(directory.path().join("key.pem"), key.signing_key.serialize_pem()).unwrap();
+    let check = |certificate: &str, key: &str| {
+        let tls = format!("source.forward.tls={{certificate=\"{certificate}\",key=\"{key}\"}}");
+        let listen = ["check", "--forward", "127.0.0.1:0", "--to", "discard", "--set", &tls];
+        meshlens(directory.path(), &listen, &[])
+    };
+    let good = check("cert.pem", "key.pem");
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+    let swapped = check("key.pem", "cert.pem");
+    assert_eq!(swapped.status.code(), Some(2));
+    assert!(stderr(&swapped).contains("source.forward: key.pem: "), "{}", stderr(&swapped));
+}

@@ -3,7 +3,7 @@
 //! One [`Retrier`] a sink. A piece of work that may be sent more than once takes a turn and keeps it until it is done, through
 //! the sleeps between its attempts too, so that a destination in trouble sees fewer requests, not more:
 //!
-//! ```ignore
+//! ```text
 //! let mut turn = retrier.turn().await;              // waits for its place among `concurrency`
 //! let outcome = loop {
 //!     match turn.attempt(send(&body)).await {       // under `request_timeout`

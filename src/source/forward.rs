@@ -123,6 +123,14 @@ impl Bound {
     }
 }
 
+/// Reads the files of TLS.
+///
+/// # Errors
+/// They are not what they should be.
+pub fn verify(config: &Config) -> Result<(), BindError> {
+    config.tls.as_ref().map(tls::acceptor).transpose().map(drop)
+}
+
 /// Binds the sockets, reads the TLS files.
 ///
 /// # Errors
