@@ -11,5 +11,5 @@ step "set-up" ./tests/setup.sh
 step "format" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked
-step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "docs" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
 echo "engine tests (images, docker compose) are a separate step: ./tests/engine.sh"

@@ -1,6 +1,6 @@
 //! ECS task metadata, from the task metadata endpoint version 4 and the environment.
 //!
-//! [`watch`] returns at once with what the environment says, and reads the endpoint in the background: the
+//! [`watch()`] returns at once with what the environment says, and reads the endpoint in the background: the
 //! container's own document and the task's (`/task`), again and again with full-jitter backoff until nothing more
 //! is to be expected. Each answer may be late, an error, half filled or nonsense: what is once known stays known,
 //! newer answers replace it name by name.
@@ -189,7 +189,7 @@ pub fn watch(config: &super::Config, environment: &Environment) -> watch::Receiv
     watch_at(config, environment, Pace::default())
 }
 
-/// As [`watch`], at another pace.
+/// As [`watch()`], at another pace.
 pub fn watch_at(config: &super::Config, environment: &Environment, pace: Pace) -> watch::Receiver<Arc<Metadata>> {
     let endpoint = config.metadata_uri.as_deref().and_then(|uri| match Endpoint::new(uri) {
         Ok(endpoint) => Some(endpoint),

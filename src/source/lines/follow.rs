@@ -1,6 +1,6 @@
 //! Follows a file as it grows, through rotation.
 //!
-//! The file is read to its end; then its path is looked at, every [`POLL_INTERVAL`](super::POLL_INTERVAL):
+//! The file is read to its end; then its path is looked at, every [`POLL_INTERVAL`]:
 //!
 //! - The path names another file (rotation by rename): the old one is read on until it has rested for [`ROTATED_POLLS`] looks, because its
 //!   writer may not have noticed yet; then the new one, held open meanwhile, is read from its beginning.
