@@ -41,11 +41,6 @@ impl Fragment {
         fragment
     }
 
-    /// How many bytes it adds to a line at most.
-    pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The place of an entry among those whose name is no known key.
     pub(super) fn find_other(&self, name: &[u8]) -> Option<usize> {
         self.others.iter().position(|(other, _)| other.as_bytes() == name)
