@@ -21,6 +21,21 @@ pub enum Encoding {
     Lines,
 }
 
+/// A place in a file that is followed: which file, and up to which byte it was read. Survives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Number of the device that the file is on.
+    pub device: u64,
+    /// Number of the file on its device.
+    pub inode: u64,
+    /// Bytes of whole lines read from its beginning.
+    pub offset: u64,
+    /// How many bytes before `offset` the check is over.
+    pub seen_bytes: u32,
+    /// CRC-32 of these bytes: tells whether the file is still the same, since numbers of files are used again.
+    pub check: u32,
+}
+
 /// Bytes read together and acknowledged together.
 #[derive(Clone, Debug)]
 pub struct Chunk {
@@ -34,4 +49,6 @@ pub struct Chunk {
     pub encoding: Encoding,
     /// When they were read, in nanoseconds since 1970 UTC: the time of records that have none.
     pub received_ns: i64,
+    /// Where their source stands after them, if that is a followed file.
+    pub position: Option<Position>,
 }

@@ -15,10 +15,12 @@
 //! nothing behind, however long an older one is held.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use crate::chunk::{Position, SourceId};
 use crate::telemetry::account::{Ledger, Reason};
 
 pub mod block;
@@ -35,23 +37,133 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// How much the journal keeps.
+/// When blocks are written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Persist {
+    /// Never. With a directory, only the positions of followed files are.
+    #[default]
+    Never,
+    /// When memory is used up, and at a shutdown that could not deliver.
+    Overflow,
+    /// Each, before it is acknowledged.
+    Always,
+}
+
+/// How much the journal keeps, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// When blocks are written to disk.
+    pub persist: Persist,
+    /// Where; of this process alone. Not none unless `persist` is `Never`.
+    pub dir: Option<PathBuf>,
     /// Bytes of blocks kept in memory. A single larger block is let in when nothing else is there.
     pub memory_bytes_max: usize,
-    /// What happens beyond that.
+    /// Bytes of segments on disk.
+    pub disk_bytes_max: u64,
+    /// Bytes that must stay free on the file system.
+    pub disk_free_bytes_min: u64,
+    /// A segment is finished at about this size.
+    pub segment_bytes: u64,
+    /// What happens when there is no room any more.
     pub when_full: WhenFull,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory_bytes_max: 64 << 20, when_full: WhenFull::Block }
+        Self {
+            persist: Persist::Never,
+            dir: None,
+            memory_bytes_max: 64 << 20,
+            disk_bytes_max: 1 << 30,
+            disk_free_bytes_min: 64 << 20,
+            segment_bytes: 16 << 20,
+            when_full: WhenFull::Block,
+        }
     }
 }
 
 /// A block's place in the order of the journal.
 pub type Sequence = u64;
+
+/// A record's place in the order of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place {
+    /// Its block.
+    pub sequence: Sequence,
+    /// Its index in [`block::Block::index`].
+    pub record: u32,
+}
+
+/// The records of one sink from `first` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub first: Place,
+    /// One past the last.
+    pub end: Place,
+}
+
+/// How far the journal is as durable as its mode promises; what acknowledgements wait for.
+#[derive(Clone, Debug)]
+pub struct Durable(watch::Receiver<Sequence>);
+
+impl Durable {
+    /// Whatever is appended is durable enough.
+    pub fn at_once() -> Self {
+        Self(watch::channel(Sequence::MAX).1)
+    }
+
+    /// Whether all blocks below `sequence` are durable.
+    pub fn has_reached(&self, sequence: Sequence) -> bool {
+        *self.0.borrow() >= sequence
+    }
+
+    /// Waits until all blocks below `sequence` are durable. Cancel safe. For ever, if the journal is gone before.
+    pub async fn reach(&mut self, sequence: Sequence) {
+        if self.0.wait_for(|durable| *durable >= sequence).await.is_err() && !self.has_reached(sequence) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What the journal holds, for metrics and `/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of blocks in memory.
+    pub memory_bytes: u64,
+    /// Bytes of segments on disk.
+    pub disk_bytes: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Blocks written to disk since the start.
+    pub blocks_written: u64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Input and output errors since the start.
+    pub io_errors: u64,
+    /// Why blocks are kept in memory only, though they should be on disk; none if all is well.
+    pub degraded: Option<String>,
+    /// By sink: the time in milliseconds since 1970 UTC at which its oldest pending block came; none if nothing is pending.
+    pub oldest_pending_ms: Vec<Option<i64>>,
+}
+
+/// Looks into the journal from outside.
+#[derive(Clone)]
+pub struct Monitor {
+    shared: Arc<Shared>,
+}
+
+impl Monitor {
+    /// What the journal holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.shared.lock();
+        Snapshot {
+            memory_bytes: state.bytes as u64,
+            oldest_pending_ms: vec![None; self.shared.ledgers.len()],
+            ..Snapshot::default()
+        }
+    }
+}
 
 /// The most that one sink may hold of what it has read, whatever the journal's size.
 const HELD_BYTES_MAX: usize = 16 << 20;
@@ -161,6 +273,19 @@ impl Drop for Writer {
 }
 
 impl Writer {
+    /// How far the journal is durable.
+    pub fn durable(&self) -> Durable {
+        Durable::at_once()
+    }
+
+    /// Looks into the journal from outside. Does not keep it open.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { shared: self.shared.clone() }
+    }
+
+    /// The source stands at `position` now, and what it read before is appended already or leads to no block.
+    pub fn pass(&self, _source: SourceId, _position: Position) {}
+
     /// Puts a block at the end and returns its number; waits for room if so configured. A block without records for any
     /// sink takes no place.
     pub async fn append(&self, block: Block) -> Sequence {
@@ -262,6 +387,11 @@ impl Reader {
         HELD_BYTES_MAX.min(self.shared.config.memory_bytes_max / 4)
     }
 
+    /// What this sink noted ([`Settler::put_note`]) and did not remove, from before the start; the rest is none of its business.
+    pub fn notes(&self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
     /// A handle that releases and settles, for tasks that work beside the reader.
     pub fn settler(&self) -> Settler {
         Settler { shared: self.shared.clone(), sink: self.sink }
@@ -285,6 +415,17 @@ impl Settler {
     pub fn settle(&self, sequence: Sequence) {
         self.clear(sequence, true);
     }
+
+    /// These records are delivered, rejected or dropped, though their blocks are not settled yet as a whole: after a restart
+    /// they are not sent again.
+    pub fn settle_part(&self, _spans: &[Span]) {}
+
+    /// Notes something of the sink's own under a key, for after a restart. When this returns it is as durable as the blocks are.
+    /// Without a disk there is nothing to come back to, so nothing is noted.
+    pub async fn put_note(&self, _key: &str, _value: Vec<u8>) {}
+
+    /// Forgets a note; the word of it may be lost in a crash.
+    pub fn remove_note(&self, _key: &str) {}
 
     /// The lowest number this sink has not settled; all below are, or hold nothing for it.
     pub fn watermark(&self) -> Sequence {
@@ -373,7 +514,7 @@ mod tests {
     #[test]
     fn a_full_journal_waits_and_a_release_makes_room() {
         let cost = block(&[1]).cost_bytes();
-        let config = Config { memory_bytes_max: cost * 2, when_full: WhenFull::Block };
+        let config = Config { memory_bytes_max: cost * 2, ..Config::default() };
         let (writer, mut readers) = open(config, ledgers(1));
         let settler = readers[0].settler();
         assert!(now_or_never(writer.append(block(&[1]))).is_some());
@@ -392,7 +533,7 @@ mod tests {
 
     #[test]
     fn a_block_larger_than_the_journal_is_let_in_alone() {
-        let config = Config { memory_bytes_max: 1, when_full: WhenFull::Block };
+        let config = Config { memory_bytes_max: 1, ..Config::default() };
         let (writer, _readers) = open(config, ledgers(1));
         assert!(now_or_never(writer.append(block(&[1]))).is_some());
         assert!(now_or_never(writer.append(block(&[1]))).is_none());
@@ -400,7 +541,7 @@ mod tests {
 
     #[test]
     fn regression_dead_sinks_that_hold_the_whole_journal_do_not_stop_the_others() {
-        let config = Config { memory_bytes_max: 1, when_full: WhenFull::DropOldest };
+        let config = Config { memory_bytes_max: 1, when_full: WhenFull::DropOldest, ..Config::default() };
         let books = ledgers(2);
         let (writer, mut readers) = open(config, books.clone());
         let live = readers[1].settler();
@@ -553,6 +694,7 @@ mod tests {
             let config = Config {
                 memory_bytes_max: block(&[1]).cost_bytes() * blocks_max,
                 when_full: if drop_oldest { WhenFull::DropOldest } else { WhenFull::Block },
+                ..Config::default()
             };
             let books = ledgers(SINKS);
             let (writer, mut readers) = open(config.clone(), books.clone());

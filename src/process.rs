@@ -12,13 +12,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::chunk::{Chunk, Encoding, SourceId};
+use crate::chunk::{Chunk, Encoding, Position, SourceId};
 use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
 use crate::encode::{Fragment, encode};
 use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
-use crate::journal::Writer;
 use crate::journal::block::{Block, Entry, Partition, Pool};
+use crate::journal::{Durable, Sequence, Writer};
 use crate::record::{Key, Name, Record, Value};
 use crate::redact::Redactor;
 use crate::route::{Decision, RouteError, Router, TagView};
@@ -100,9 +100,10 @@ fn fragments(
 /// What came of a chunk.
 #[derive(Debug, Default)]
 pub struct Submitted {
-    /// Acknowledgements to write back to the sender, already serialized; the records behind them are as durable as the
-    /// journal promises.
+    /// Acknowledgements to write back to the sender, already serialized.
     pub replies: Vec<u8>,
+    /// They may be written once the journal is durable to here, see [`journal::Durable`].
+    pub after: Sequence,
     /// Why the rest of the chunk could not be decoded; the connection is to be closed.
     pub broken: Option<decode::FrameError>,
 }
@@ -134,6 +135,11 @@ impl Intakes {
         self.source
     }
 
+    /// How far the journal is durable.
+    pub fn durable(&self) -> Durable {
+        self.writer.durable()
+    }
+
     /// The way in for one more connection, file or stream.
     pub fn intake(&self) -> Intake {
         Intake {
@@ -148,6 +154,7 @@ impl Intakes {
             ledger: self.ledger.clone(),
             limits: self.limits,
             rejoiner: Rejoiner::new(PartialLimits::default()),
+            appended: 0,
             inflated: Vec::new(),
             transcoded: Vec::new(),
         }
@@ -161,6 +168,8 @@ pub struct Intake {
     ledger: Arc<Ledger>,
     limits: decode::Limits,
     rejoiner: Rejoiner,
+    /// One past the last block appended.
+    appended: Sequence,
     /// Buffer of decompressed bodies, used again.
     inflated: Vec<u8>,
     /// Buffer of JSON messages rewritten as MessagePack, used again.
@@ -193,7 +202,8 @@ impl Intake {
             self.lose_frame(error.kind);
         }
         self.flush_due(chunk.received_ns, &fragment);
-        self.append().await;
+        self.append_last(chunk.position).await;
+        submitted.after = self.appended;
         submitted
     }
 
@@ -295,8 +305,7 @@ impl Intake {
                 }
             }
             if let Some(id) = &message.chunk {
-                // Nothing is acknowledged before it is in the journal.
-                self.append().await;
+                // Written only when the block is in the journal, and that is durable.
                 decode::write_ack(id, chunk.encoding, replies);
             }
         }
@@ -337,6 +346,18 @@ impl Intake {
         }
     }
 
+    /// Appends the last block of a chunk, and with it, or without, where the source stands now.
+    async fn append_last(&mut self, position: Option<Position>) {
+        if self.stage.block.index.is_empty()
+            && let Some(position) = position
+        {
+            self.writer.pass(self.stage.block.source, position);
+        }
+        self.stage.block.position = position;
+        self.append().await;
+        self.stage.block.position = None;
+    }
+
     /// Hands the block to the journal, and what was counted to the ledger.
     async fn append(&mut self) {
         let tally = std::mem::take(&mut self.stage.tally);
@@ -345,7 +366,7 @@ impl Intake {
             let next = Block { source: self.stage.block.source, ..Block::default() };
             let mut block = std::mem::replace(&mut self.stage.block, next);
             block.bytes = block.bytes.fitted();
-            self.writer.append(block).await;
+            self.appended = self.writer.append(block).await + 1;
             self.ledger.deliver(tally.routed);
             // The sinks just woken wait behind this task, on its own thread, where no other thread may take them: without a
             // pause here a busy source would fill the journal before the first of them reads a byte.

@@ -17,8 +17,9 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::chunk::{Chunk, SourceId};
+use crate::chunk::{Chunk, Position, SourceId};
 use crate::decode::FrameErrorKind;
+use crate::journal::Durable;
 use crate::process::{self, Submitted};
 
 /// One configured source.
@@ -128,7 +129,7 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
 }
 
 /// Reads the source to its end: of its inputs, or, when `draining` turns true, of what still comes: until all peers are gone or nothing
-/// came for `quiet`. To end it at once, drop the future.
+/// came for `quiet`. To end it at once, drop the future. A followed file is read on from `resume`, if it is known.
 ///
 /// # Errors
 /// An input failed in a way that does not pass.
@@ -138,10 +139,11 @@ pub async fn run<I: Intakes>(
     intakes: I,
     draining: watch::Receiver<bool>,
     quiet: Duration,
+    resume: Option<Position>,
 ) -> Result<(), RunError> {
     match (kind, bound) {
         (Kind::Forward(config), Bound::Forward(bound)) => forward::run(config, bound, intakes, draining, quiet).await,
-        (Kind::Lines(config), Bound::Lines(bound)) => lines::run(config, bound, intakes, draining, quiet).await,
+        (Kind::Lines(config), Bound::Lines(bound)) => lines::run(config, bound, intakes, draining, quiet, resume).await,
         (Kind::Forward(_), Bound::Lines(_)) | (Kind::Lines(_), Bound::Forward(_)) => {
             unreachable!("a source runs on what was bound for it")
         }
@@ -168,6 +170,8 @@ pub trait Intakes: Send + Sync + 'static {
     type Intake: Intake;
     /// The way in for one more connection, file or stream.
     fn intake(&self) -> Self::Intake;
+    /// How far the journal is durable, for acknowledgements.
+    fn durable(&self) -> Durable;
     /// The source's number.
     fn source(&self) -> SourceId;
 }
@@ -199,6 +203,10 @@ impl Intakes for process::Intakes {
 
     fn intake(&self) -> process::Intake {
         self.intake()
+    }
+
+    fn durable(&self) -> Durable {
+        self.durable()
     }
 
     fn source(&self) -> SourceId {

@@ -180,7 +180,7 @@ impl Running {
             };
             let ledger = account.sources[id].clone();
             let intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
-            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet);
+            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, None);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }
         Ok(Self { account, sources, sinks, others, draining, deadline })

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
@@ -243,6 +244,22 @@ impl<'a> Builder<'a> {
     fn journal(&mut self, raw: &raw::Journal) -> journal::Config {
         let table = Path::root().key("journal");
         let default = journal::Config::default();
+        let persist = match raw.persist {
+            None | Some(raw::Persist::Never) => journal::Persist::Never,
+            Some(raw::Persist::Overflow) => journal::Persist::Overflow,
+            Some(raw::Persist::Always) => journal::Persist::Always,
+        };
+        let dir = raw.dir.as_deref().filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        if dir.is_none() && persist != journal::Persist::Never {
+            self.refuse(&table.key("persist"), "needs `dir`, a directory to write to");
+        }
+        let disk_bytes_max =
+            self.bytes(&table, "disk_bytes_max", raw.disk_bytes_max, default.disk_bytes_max, 4 * MIB, 16 << 40);
+        // A few segments at least, so that what is delivered gives room again piece by piece.
+        let segment_bytes_max = (disk_bytes_max / 4).min(1 << 30);
+        let segment_default = default.segment_bytes.min(segment_bytes_max);
+        let segment_bytes =
+            self.bytes(&table, "segment_bytes", raw.segment_bytes, segment_default, MIB, segment_bytes_max);
         journal::Config {
             memory_bytes_max: self.bytes_usize(
                 &table,
@@ -256,6 +273,18 @@ impl<'a> Builder<'a> {
                 None | Some(raw::WhenFull::Block) => journal::WhenFull::Block,
                 Some(raw::WhenFull::DropOldest) => journal::WhenFull::DropOldest,
             },
+            persist,
+            dir,
+            disk_bytes_max,
+            disk_free_bytes_min: self.bytes(
+                &table,
+                "disk_free_bytes_min",
+                raw.disk_free_bytes_min,
+                default.disk_free_bytes_min,
+                0,
+                16 << 40,
+            ),
+            segment_bytes,
         }
     }
 

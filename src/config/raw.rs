@@ -89,8 +89,30 @@ pub struct Enrich {
 pub struct Journal {
     /// Memory for records that not every sink has delivered yet, as a size. Default: 64MiB. Limits: 1MiB to 64GiB.
     pub memory_bytes_max: Option<Size>,
-    /// What happens when it is full. Default: `block`.
+    /// What happens when there is no room any more. Default: `block`.
     pub when_full: Option<WhenFull>,
+    /// When records are written to disk; see docs/reliability.md for what each mode promises. Default: `never`.
+    pub persist: Option<Persist>,
+    /// Directory of the journal and of the positions of followed files, made if missing; of this process alone. Needed for `overflow` and `always`.
+    pub dir: Option<String>,
+    /// Room on disk for records that not every sink has delivered yet, as a size. Default: 1GiB. Limits: 4MiB to 16TiB.
+    pub disk_bytes_max: Option<Size>,
+    /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB. Limits: 0 to 16TiB.
+    pub disk_free_bytes_min: Option<Size>,
+    /// Size of one file of the journal, as a size; at most a quarter of `disk_bytes_max`. Default: 16MiB, or less. Limits: 1MiB to 1GiB.
+    pub segment_bytes: Option<Size>,
+}
+
+/// When records are written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Persist {
+    /// Never. With `dir`, only the positions of followed files are.
+    Never,
+    /// When memory is used up, and at a shutdown that could not deliver.
+    Overflow,
+    /// Each, before it is acknowledged.
+    Always,
 }
 
 /// What happens when the journal is full.

@@ -6,7 +6,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::chunk::SourceId;
+use crate::chunk::{Position, SourceId};
 
 /// The sinks a record goes to: bit n stands for sink n of the configuration.
 pub type SinkSet = u64;
@@ -50,6 +50,9 @@ pub struct Block {
     pub sinks: SinkSet,
     /// The source of all its records.
     pub source: SourceId,
+    /// Where its source stands once this block and all before it are taken care of; none where the source has no such thing,
+    /// and in blocks that hold only a part of their chunk.
+    pub position: Option<Position>,
 }
 
 impl Block {

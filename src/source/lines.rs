@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use self::buffer::{LineBuffer, Lines};
 use self::follow::Follower;
 use super::{BindError, Intake as _, Intakes, RunError, now_ns};
-use crate::chunk::{Chunk, Encoding};
+use crate::chunk::{Chunk, Encoding, Position};
 
 /// Lines read and not yet processed, in buffers.
 const QUEUE_BUFFERS: usize = 2;
@@ -133,6 +133,7 @@ pub async fn run<I: Intakes>(
     intakes: I,
     mut draining: watch::Receiver<bool>,
     quiet: Duration,
+    _resume: Option<Position>,
 ) -> Result<(), RunError> {
     let (pieces_in, mut pieces) = mpsc::channel(QUEUE_BUFFERS);
     let (used, free) = threads::channel();
@@ -220,6 +221,7 @@ async fn submit<I: Intakes>(
             bytes: lines.bytes.clone(),
             encoding: Encoding::Lines,
             received_ns: now_ns(),
+            position: None,
         };
         intake.submit(chunk).await;
     }

@@ -33,6 +33,10 @@ pub enum Reason {
     Refused,
     /// Dropped: the retry budget ended.
     RetriesExhausted,
+    /// Dropped: it waited on disk for a sink that the configuration does not have any more.
+    SinkRemoved,
+    /// Dropped: a part of the journal on disk could not be read; its records are not known, so each gap counts once.
+    Corrupt,
     /// Filtered: a rule drops it, or no rule matches.
     Rule,
     /// Filtered: left out by sampling.
@@ -66,6 +70,8 @@ impl Reason {
         Self::Expired,
         Self::Refused,
         Self::RetriesExhausted,
+        Self::SinkRemoved,
+        Self::Corrupt,
         Self::Rule,
         Self::Sampled,
     ];
@@ -83,6 +89,8 @@ impl Reason {
             Self::Expired => "expired",
             Self::Refused => "refused",
             Self::RetriesExhausted => "retries_exhausted",
+            Self::SinkRemoved => "sink_removed",
+            Self::Corrupt => "corrupt",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
         }
@@ -97,7 +105,9 @@ impl Reason {
             | Self::MalformedEntry
             | Self::MalformedFrame
             | Self::TooLarge
-            | Self::RetriesExhausted => Fate::Dropped,
+            | Self::RetriesExhausted
+            | Self::SinkRemoved
+            | Self::Corrupt => Fate::Dropped,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use meshlens::chunk::{Chunk, Encoding, SourceId};
 use meshlens::decode::{FrameErrorKind, Limits, message, transcode, write_ack};
+use meshlens::journal::Durable;
 use meshlens::process::Submitted;
 use meshlens::source::{Intake, Intakes};
 use tokio::sync::Notify;
@@ -82,6 +83,10 @@ impl Intakes for Recorder {
             seen.streams.push(Vec::new());
         });
         Connection { recorder: self.clone(), number }
+    }
+
+    fn durable(&self) -> Durable {
+        Durable::at_once()
     }
 
     fn source(&self) -> SourceId {

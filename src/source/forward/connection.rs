@@ -152,6 +152,7 @@ impl<S: Stream> Connection<S> {
                     bytes,
                     encoding: scanner.encoding(),
                     received_ns: now_ns(),
+                    position: None,
                 };
                 let work = shared.activity.work();
                 let submitted = intake.submit(chunk).await;
@@ -252,6 +253,7 @@ mod tests {
     use super::super::{Activity, Config};
     use super::*;
     use crate::chunk::SourceId;
+    use crate::journal::Durable;
     use crate::process::Submitted;
     use crate::source::Intake;
 
@@ -271,6 +273,10 @@ mod tests {
             self.clone()
         }
 
+        fn durable(&self) -> Durable {
+            Durable::at_once()
+        }
+
         fn source(&self) -> SourceId {
             0
         }
@@ -279,7 +285,7 @@ mod tests {
     impl Intake for Replying {
         async fn submit(&mut self, _chunk: Chunk) -> Submitted {
             self.chunks.fetch_add(1, Relaxed);
-            Submitted { replies: vec![b'r'; 100], broken: None }
+            Submitted { replies: vec![b'r'; 100], ..Submitted::default() }
         }
 
         async fn finish(&mut self) {
