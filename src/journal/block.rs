@@ -53,6 +53,8 @@ pub struct Block {
     /// Where its source stands once this block and all before it are taken care of; none where the source has no such thing,
     /// and in blocks that hold only a part of their chunk.
     pub position: Option<Position>,
+    /// What the messages that end in this block are known by (see `process`), if they are to be known again after a restart.
+    pub chunk_ids: Vec<Box<[u8]>>,
 }
 
 impl Block {
@@ -74,7 +76,8 @@ impl Block {
             .iter()
             .map(|p| 64 + p.tag.len() + p.values.iter().map(|v| 16 + v.len()).sum::<usize>())
             .sum();
-        self.bytes.capacity() + self.index.capacity() * size_of::<Entry>() + partitions + size_of::<Self>()
+        let ids: usize = self.chunk_ids.iter().map(|id| size_of_val(id) + id.len()).sum();
+        self.bytes.capacity() + self.index.capacity() * size_of::<Entry>() + partitions + ids + size_of::<Self>()
     }
 
     /// How many of its records go to sink `sink`.
