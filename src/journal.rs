@@ -164,6 +164,13 @@ impl Durable {
     }
 }
 
+impl From<watch::Receiver<Sequence>> for Durable {
+    /// As far as the sender says.
+    fn from(durable: watch::Receiver<Sequence>) -> Self {
+        Self(durable)
+    }
+}
+
 /// What the journal holds, for metrics and `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
