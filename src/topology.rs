@@ -198,7 +198,8 @@ impl Running {
         journal: Opened,
         account: Account,
     ) -> anyhow::Result<(Self, Keeper)> {
-        let Opened { writer, readers, keeper, instance, positions, .. } = journal;
+        let Opened { writer, readers, keeper, instance, positions, mut chunk_ids, .. } = journal;
+        let is_kept = instance.is_some() && config.journal.persist != journal::Persist::Never;
         let mut others = JoinSet::new();
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
         let partition_keys = partition_keys(&config.sinks);
@@ -239,7 +240,12 @@ impl Running {
                 source::Kind::Lines(_) => decode::Limits::default(),
             };
             let ledger = account.sources[id].clone();
-            let intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
+            let mut intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
+            if is_kept {
+                // A client that got no answer before the restart sends these again.
+                let known = std::mem::take(&mut chunk_ids[id]);
+                intakes = intakes.with_keys(known.iter().filter_map(|key| (**key).try_into().ok()));
+            }
             let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, positions[id]);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }

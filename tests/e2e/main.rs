@@ -18,6 +18,7 @@ mod stage;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
+mod journal;
 mod million;
 mod oneoff;
 mod redaction;
