@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::Config;
 use crate::journal;
 use crate::process::{self, Intakes, Pipeline};
+use crate::sink::dead_letters::DeadLetters;
 use crate::sink::template::Template;
 use crate::telemetry::account::{Account, Fate, Ledger};
 use crate::telemetry::logs::ACCOUNT_TARGET;
@@ -36,6 +37,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// The most that sinks need to close: answers are counted, multipart uploads aborted.
 const CLOSING_TIME_MAX: Duration = Duration::from_millis(1_500);
+
+/// The most that the end waits for dead letters to be written: a disk that does not answer must not hold the process.
+const DEAD_LETTERS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The part of a grace that is kept for closing.
 fn closing_time(grace: Duration) -> Duration {
@@ -93,6 +97,10 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
             tracing::info!(target: ACCOUNT_TARGET, "{what} {}: {}", ledger.name, ledger.tally());
         }
     }
+    if let Some(letters) = running.dead_letters.tally() {
+        let (kept, not_kept) = (letters.kept, letters.not_kept + letters.queued);
+        tracing::info!(target: ACCOUNT_TARGET, "dead letters: kept {kept} not kept {not_kept}");
+    }
     tracing::info!(target: ACCOUNT_TARGET, "account: {account}");
     Ok(Outcome { account, failure })
 }
@@ -127,6 +135,7 @@ struct Running {
     sources: JoinSet<TaskResult>,
     sinks: JoinSet<TaskResult>,
     others: JoinSet<()>,
+    dead_letters: DeadLetters,
     draining: watch::Sender<bool>,
     deadline: watch::Sender<Option<Instant>>,
 }
@@ -152,6 +161,10 @@ impl Running {
         let pipeline = Pipeline::new(&stages, metadata.clone(), &mut others).context("pipeline")?;
         // Distinct for each start of the process: it stands in the names of S3 objects.
         let instance: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
+        let dead_letters = match &config.dead_letters {
+            Some(kept) => DeadLetters::start(kept.clone(), &instance).context("dead letters")?,
+            None => DeadLetters::default(),
+        };
         let (deadline, _) = watch::channel(None);
         let (draining, _) = watch::channel(false);
 
@@ -161,6 +174,7 @@ impl Running {
                 id,
                 name: each.name.as_str().into(),
                 reader,
+                dead_letters: dead_letters.of_sink(&account.sinks[id].name),
                 ledger: account.sinks[id].clone(),
                 metadata: metadata.clone(),
                 partition_keys: partition_keys.clone(),
@@ -183,7 +197,7 @@ impl Running {
             let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, None);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }
-        Ok(Self { account, sources, sinks, others, draining, deadline })
+        Ok(Self { account, sources, sinks, others, dead_letters, draining, deadline })
     }
 
     /// Waits for what ends the reading: the inputs, a signal, or a task that ended unasked.
@@ -262,6 +276,7 @@ impl Running {
         self.sources.shutdown().await;
         self.sinks.shutdown().await;
         self.others.shutdown().await;
+        self.dead_letters.finish(DEAD_LETTERS_TIME_MAX).await;
         failure
     }
 
