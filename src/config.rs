@@ -41,6 +41,8 @@ pub struct Config {
     pub route: crate::route::Config,
     /// The journal.
     pub journal: crate::journal::Config,
+    /// Where sinks leave what they reject or give up, if anywhere.
+    pub dead_letters: Option<crate::sink::dead_letters::Config>,
     /// Sinks; at least one, at most [`crate::journal::block::SINKS_MAX`].
     pub sinks: Vec<crate::sink::Config>,
     /// How long a shutdown may take from the signal on.

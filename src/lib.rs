@@ -22,7 +22,8 @@
 //! Imports point down this picture, with `record`, `chunk` and `telemetry` at its bottom: the stages (`decode` to `encode`) do no
 //! I/O and know nothing of sources, journal and sinks; sinks know the journal, not what fills it; `topology` alone knows all.
 //! `source` names the way into `process` as a trait, since its tests write down what comes instead. `record::json` and
-//! `record::msgpack` hold what redaction and encoding both need of the two notations.
+//! `record::msgpack` hold what redaction and encoding both need of the two notations, `letter` the notation of dead letters,
+//! which sinks write and `process` reads.
 //!
 //! # What holds
 //!
@@ -49,6 +50,7 @@ pub mod redact;
 pub mod enrich;
 pub mod route;
 pub mod encode;
+pub mod letter;
 pub mod journal;
 pub mod sink;
 pub mod telemetry;

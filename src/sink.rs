@@ -11,11 +11,13 @@ use crate::telemetry::account::Ledger;
 
 pub mod aws;
 pub mod cloudwatch_logs;
+pub mod dead_letters;
 pub mod driver;
 pub mod file;
 pub mod firehose;
 pub mod retry;
 pub mod s3;
+pub mod search;
 pub mod stdout;
 pub mod template;
 
@@ -79,6 +81,8 @@ pub struct Context {
     pub name: Arc<str>,
     /// Where it reads.
     pub reader: Reader,
+    /// Where it leaves what it rejects or gives up.
+    pub dead_letters: dead_letters::DeadLetters,
     /// Where it accounts. The journal counts `received`; the sink counts all else.
     pub ledger: Arc<Ledger>,
     /// ECS task metadata as it becomes known.

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::journal::disk::segment::Names;
 use crate::journal::{self, Closed, Keeper, Opened, Recovery};
 use crate::process::{self, Intakes, Pipeline};
+use crate::sink::dead_letters::DeadLetters;
 use crate::sink::template::Template;
 use crate::telemetry::account::{Account, Fate, Ledger, Reason};
 use crate::telemetry::logs::ACCOUNT_TARGET;
@@ -40,6 +41,14 @@ const CLOSING_TIME_MAX: Duration = Duration::from_millis(1_500);
 
 /// The most that the journal may take to write down what is left.
 const JOURNAL_CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The most that the end waits for dead letters to be written: a disk that does not answer must not hold the process.
+const DEAD_LETTERS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Distinct for each start of the process.
+fn random_name() -> String {
+    format!("{:012x}", fastrand::u64(..1 << 48))
+}
 
 /// The part of a grace that is kept for closing.
 fn closing_time(grace: Duration) -> Duration {
@@ -102,6 +111,10 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
         for ledger in ledgers {
             tracing::info!(target: ACCOUNT_TARGET, "{what} {}: {}", ledger.name, ledger.tally());
         }
+    }
+    if let Some(letters) = running.dead_letters.tally() {
+        let (kept, not_kept) = (letters.kept, letters.not_kept + letters.queued);
+        tracing::info!(target: ACCOUNT_TARGET, "dead letters: kept {kept} not kept {not_kept}");
     }
     tracing::info!(target: ACCOUNT_TARGET, "account: {account}");
     Ok(Outcome { account, failure })
@@ -187,6 +200,7 @@ struct Running {
     sources: JoinSet<TaskResult>,
     sinks: JoinSet<TaskResult>,
     others: JoinSet<()>,
+    dead_letters: DeadLetters,
     draining: watch::Sender<bool>,
     deadline: watch::Sender<Option<Instant>>,
 }
@@ -212,7 +226,11 @@ impl Running {
         };
         let pipeline = Pipeline::new(&stages, metadata.clone(), &mut others).context("pipeline")?;
         // In the names of S3 objects: that of the journal's directory, or, without one, distinct for each start of the process.
-        let instance: Arc<str> = instance.unwrap_or_else(|| format!("{:012x}", fastrand::u64(..1 << 48))).into();
+        let instance: Arc<str> = instance.unwrap_or_else(random_name).into();
+        let dead_letters = match &config.dead_letters {
+            Some(kept) => DeadLetters::start(kept.clone(), &random_name()).context("dead letters")?,
+            None => DeadLetters::default(),
+        };
         let (deadline, _) = watch::channel(None);
         let (draining, _) = watch::channel(false);
 
@@ -222,6 +240,7 @@ impl Running {
                 id,
                 name: each.name.as_str().into(),
                 reader,
+                dead_letters: dead_letters.of_sink(&account.sinks[id].name),
                 ledger: account.sinks[id].clone(),
                 metadata: metadata.clone(),
                 partition_keys: partition_keys.clone(),
@@ -249,7 +268,7 @@ impl Running {
             let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, positions[id]);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }
-        Ok((Self { account, sources, sinks, others, draining, deadline }, keeper))
+        Ok((Self { account, sources, sinks, others, dead_letters, draining, deadline }, keeper))
     }
 
     /// Waits for what ends the reading: the inputs, a signal, or a task that ended unasked.
@@ -328,6 +347,7 @@ impl Running {
         self.sources.shutdown().await;
         self.sinks.shutdown().await;
         self.others.shutdown().await;
+        self.dead_letters.finish(DEAD_LETTERS_TIME_MAX).await;
         failure
     }
 

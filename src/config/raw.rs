@@ -33,6 +33,8 @@ pub struct Root {
     pub enrich: Option<Enrich>,
     /// What is kept between sources and sinks.
     pub journal: Option<Journal>,
+    /// Files for records that sinks reject or give up.
+    pub dead_letters: Option<DeadLetters>,
     /// How the process ends.
     pub shutdown: Option<Shutdown>,
     /// meshlens's own log, on stderr.
@@ -101,6 +103,16 @@ pub struct Journal {
     pub disk_free_bytes_min: Option<Size>,
     /// Size of one file of the journal, as a size; at most a quarter of `disk_bytes_max`. Default: 16MiB, or less. Limits: 1MiB to 1GiB.
     pub segment_bytes: Option<Size>,
+}
+
+/// Files for records that sinks reject (too old, too new, expired, refused, oversize) or give up (retries exhausted); without this table they are lost. One JSON object a line, redacted; `meshlens run --input FILE` sends them again, with their time and tag. For `cloudwatch_logs` and `firehose` sinks.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetters {
+    /// Directory, made if missing. Files are named `SINK-REASON-TIME-….ndjson`, readable by their owner only, and never removed by meshlens.
+    pub dir: Option<String>,
+    /// Room for all files in the directory, as a size; beyond it records are counted as not kept. Default: 256MiB. Limits: 1MiB to 16TiB.
+    pub bytes_max: Option<Size>,
 }
 
 /// When records are written to disk.

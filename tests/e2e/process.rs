@@ -256,7 +256,7 @@ const WORDS: [&str; 6] = ["received", "delivered", "filtered", "rejected", "drop
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     pub parts: Vec<Part>,
-    totals: BTreeMap<&'static str, u64>,
+    pub totals: BTreeMap<&'static str, u64>,
     /// Word, name, count: what stands in brackets.
     details: Vec<(&'static str, String, u64)>,
 }
