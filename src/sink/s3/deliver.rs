@@ -181,6 +181,7 @@ impl<D: Destination> Delivery<D> {
         let mut reading = true;
         while reading || !self.tasks.is_empty() {
             let over = self.is_over_budget();
+            self.objects.press(self.ctx.reader.is_pressed());
             let aged = self.objects.next_aged();
             tokio::select! {
                 biased;
