@@ -49,6 +49,8 @@ pub struct Config {
     pub grace: Duration,
     /// How long a source must be quiet, after the signal, to be taken as done.
     pub quiet: Duration,
+    /// The admin endpoints.
+    pub admin: crate::admin::Config,
     /// meshlens's own log.
     pub log: crate::telemetry::logs::Config,
     /// Name of this host or container.

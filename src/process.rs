@@ -488,7 +488,7 @@ impl Intake {
             let mut block = std::mem::replace(&mut self.stage.block, next);
             block.bytes = block.bytes.fitted();
             self.appended = self.writer.append(block).await + 1;
-            self.ledger.deliver(tally.routed);
+            self.ledger.hand_on(tally.routed);
             // The sinks just woken wait behind this task, on its own thread, where no other thread may take them: without a
             // pause here a busy source would fill the journal before the first of them reads a byte.
             tokio::task::yield_now().await;

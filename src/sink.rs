@@ -63,6 +63,31 @@ pub enum Kind {
     Discard,
 }
 
+impl Kind {
+    /// As `type` in the configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::CloudwatchLogs(_) => "cloudwatch_logs",
+            Self::Firehose(_) => "firehose",
+            Self::S3(_) => "s3",
+            Self::File(_) => "file",
+            Self::Stdout => "stdout",
+            Self::Discard => "discard",
+        }
+    }
+
+    /// How long a record may wait for its request to fill: what is pending for no longer is no sign of trouble. With the key
+    /// that says so.
+    pub fn gathering(&self) -> Option<(&'static str, Duration)> {
+        match self {
+            Self::CloudwatchLogs(config) => Some(("batch_timeout", config.batch_timeout)),
+            Self::Firehose(config) => Some(("batch_timeout", config.batch_timeout)),
+            Self::S3(config) => Some(("object_age_max", config.object_age_max)),
+            Self::File(_) | Self::Stdout | Self::Discard => None,
+        }
+    }
+}
+
 /// What to do with a record that is larger than the service takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Oversize {

@@ -18,6 +18,7 @@ use crate::sink::dead_letters;
 use crate::telemetry::logs;
 use crate::{journal, redact};
 
+mod admin;
 mod enrich;
 mod file_sink;
 mod route;
@@ -59,6 +60,7 @@ impl<'a> Builder<'a> {
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
+        let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
@@ -70,6 +72,7 @@ impl<'a> Builder<'a> {
             sinks,
             grace,
             quiet,
+            admin,
             log: self.log(&root.log.unwrap_or_default()),
             hostname,
             warnings: Vec::new(),

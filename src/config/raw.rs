@@ -37,6 +37,8 @@ pub struct Root {
     pub dead_letters: Option<DeadLetters>,
     /// How the process ends.
     pub shutdown: Option<Shutdown>,
+    /// Metrics, status and health over HTTP.
+    pub admin: Option<Admin>,
     /// meshlens's own log, on stderr.
     pub log: Option<Log>,
     /// Name of this host, for `{hostname}` in templates and the forward handshake. Default: the system's host name.
@@ -145,6 +147,16 @@ pub struct Shutdown {
     pub grace: Option<Period>,
     /// A source that was quiet this long after the signal is taken as done, as a duration; not more than `grace`. Default: 1s.
     pub quiet: Option<Period>,
+}
+
+/// Metrics, status and health over HTTP; see docs/operations.md for the endpoints.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port to listen on, or a port alone for 127.0.0.1, or `"off"`. Default: `"127.0.0.1:24220"` inside an ECS task (where the environment variable `ECS_CONTAINER_METADATA_URI_V4` is set), else `"off"`. A default that is taken by another process is left to it, with a warning.
+    pub listen: Option<String>,
+    /// `/healthz` fails when the oldest record of a sink has waited for longer than this, as a duration; for who wants a container replaced when its destination is out of reach. Default: it never fails. Limits: 1s to 7d, and more than every `batch_timeout` and `object_age_max`.
+    pub unhealthy_after: Option<Period>,
 }
 
 /// meshlens's own log, on stderr. It never shows a record's content.
