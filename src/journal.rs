@@ -48,6 +48,7 @@ pub mod disk;
 mod kept;
 mod keeper;
 mod reader;
+mod room;
 mod span;
 mod state;
 pub mod track;
@@ -58,7 +59,8 @@ pub use reader::{Reader, Settler};
 pub use span::SpanSet;
 
 use block::Block;
-use state::{Room, State};
+use room::Room;
+use state::State;
 
 /// What to do when the journal is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -94,7 +96,9 @@ pub struct Config {
     /// Bytes of segments on disk.
     pub disk_bytes_max: u64,
     /// Bytes that must stay free on the file system.
-    pub disk_free_bytes_min: u64,
+    ///
+    /// None: 64 MiB, or a tenth of a file system smaller than ten times that.
+    pub disk_free_bytes_min: Option<u64>,
     /// A segment is finished at about this size.
     pub segment_bytes: u64,
     /// What happens when there is no room any more.
@@ -108,7 +112,7 @@ impl Default for Config {
             dir: None,
             memory_bytes_max: 64 << 20,
             disk_bytes_max: 1 << 30,
-            disk_free_bytes_min: 64 << 20,
+            disk_free_bytes_min: None,
             segment_bytes: 16 << 20,
             when_full: WhenFull::Block,
         }
@@ -159,6 +163,13 @@ impl Durable {
         if self.0.wait_for(|durable| *durable >= sequence).await.is_err() && !self.has_reached(sequence) {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+impl From<watch::Receiver<Sequence>> for Durable {
+    /// As far as the sender says.
+    fn from(durable: watch::Receiver<Sequence>) -> Self {
+        Self(durable)
     }
 }
 

@@ -19,8 +19,12 @@ use tokio::sync::watch;
 
 use crate::chunk::{Chunk, Position, SourceId};
 use crate::decode::FrameErrorKind;
-use crate::journal::Durable;
+use crate::journal::{Durable, Sequence};
+use crate::process::repeats::ChunkKey;
 use crate::process::{self, Submitted};
+
+/// In the account, the source of what an earlier run left in the journal; no other has this name.
+pub const JOURNAL: &str = "journal";
 
 /// One configured source.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +49,16 @@ pub enum Kind {
     Forward(forward::Config),
     /// Lines of stdin or of a file.
     Lines(lines::Config),
+}
+
+impl Kind {
+    /// As `type` in the configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Forward(_) => "forward",
+            Self::Lines(_) => "lines",
+        }
+    }
 }
 
 /// Why a source cannot start.
@@ -181,6 +195,12 @@ pub trait Intakes: Send + Sync + 'static {
     fn durable(&self) -> Durable;
     /// The source's number.
     fn source(&self) -> SourceId;
+    /// The acknowledgements of these messages are written.
+    fn acknowledged(&self, _messages: &[ChunkKey]) {}
+    /// The acknowledgements of these messages, which are in blocks below `after`, did not arrive, as far as we know.
+    fn unacknowledged(&self, _messages: &[ChunkKey], _after: Sequence) {}
+    /// Counts a connection that was closed at once because there are too many.
+    fn refuse_connection(&self) {}
 }
 
 impl Intake for process::Intake {
@@ -218,6 +238,18 @@ impl Intakes for process::Intakes {
 
     fn source(&self) -> SourceId {
         self.source()
+    }
+
+    fn acknowledged(&self, messages: &[ChunkKey]) {
+        self.repeats().acknowledged(messages);
+    }
+
+    fn unacknowledged(&self, messages: &[ChunkKey], after: Sequence) {
+        self.repeats().unacknowledged(messages, after);
+    }
+
+    fn refuse_connection(&self) {
+        self.ledger().refuse_connection();
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "a failed assumption here is a failed test"
 )]
 
+mod exposition;
 mod fake_aws;
 mod process;
 mod sender;
@@ -15,10 +16,13 @@ mod traffic;
 
 mod stage;
 
+mod admin;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
+mod journal;
 mod million;
 mod oneoff;
 mod redaction;
 mod shutdown;
+mod start;

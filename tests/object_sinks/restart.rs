@@ -61,7 +61,7 @@ fn open(dir: &Path, ledger: &Arc<Ledger>) -> Opened {
         persist: Persist::Always,
         dir: Some(dir.to_owned()),
         segment_bytes: 64 << 10,
-        disk_free_bytes_min: 0,
+        disk_free_bytes_min: Some(0),
         ..journal::Config::default()
     };
     let names = Names { sinks: vec!["s".into()], sources: vec!["x".into()], keys: vec![] };
@@ -127,6 +127,7 @@ impl World {
             id: 0,
             name: "s".into(),
             reader: readers.remove(0),
+            dead_letters: Default::default(),
             ledger: ledger.clone(),
             metadata: metadata_seen,
             partition_keys: [].into(),
