@@ -83,6 +83,7 @@ impl Signals {
 /// Runs the pipeline until its inputs end or a signal comes, and drains it.
 pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     let mut signals = Signals::install()?;
+    source::descriptors::raise(source::descriptors::wanted(&config.sources));
     let bound = bind(&config)?;
     let mut running = Running::build(&config, bound)?;
     let ending = running.until_end(&mut signals).await;

@@ -18,6 +18,8 @@ mod stage;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
+mod follow;
+mod hostile;
 mod million;
 mod oneoff;
 mod redaction;
