@@ -435,6 +435,7 @@ fn reference(schema: &Json) -> String {
         }
     }
     let tables = BTreeMap::from([
+        ("DeadLetters", "`[dead_letters]`"),
         ("Enrich", "`[enrich]`"),
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),
