@@ -341,6 +341,18 @@ fn defaults_that_do_not_fit_are_adjusted_and_values_that_do_not_fit_are_refused(
 }
 
 #[test]
+fn dead_letters_need_a_directory() {
+    assert_eq!(good("").dead_letters, None);
+    let kept = good("[dead_letters]\ndir = \"/var/lib/dead\"\n").dead_letters.unwrap();
+    assert_eq!((kept.dir.to_str(), kept.bytes_max), (Some("/var/lib/dead"), 256 << 20));
+    let kept = good("[dead_letters]\ndir = \"d\"\nbytes_max = \"1MiB\"\n").dead_letters.unwrap();
+    assert_eq!(kept.bytes_max, 1 << 20);
+    let text = problems("[dead_letters]\nbytes_max = \"1KiB\"\n");
+    assert!(text.contains("dead_letters.dir") && text.contains("must be a directory"), "{text}");
+    assert!(text.contains("must be between 1MiB and 16TiB"), "{text}");
+}
+
+#[test]
 fn what_is_open_to_others_or_pointless_is_warned_of() {
     let config = good(
         "[source.f]\ntype='forward'\nlisten='0.0.0.0:24224'\n[sink.a]\ntype='stdout'\n[sink.b]\ntype='discard'\n\
@@ -475,6 +487,7 @@ fn reference(schema: &Json) -> String {
         }
     }
     let tables = BTreeMap::from([
+        ("DeadLetters", "`[dead_letters]`"),
         ("Enrich", "`[enrich]`"),
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),

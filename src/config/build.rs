@@ -35,7 +35,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1 << 20;
 
 /// Files of a journal at most.
-const SEGMENTS_MAX: u64 = 256;
+const SEGMENTS_MAX: u64 = 1024;
 
 /// What every part of the building needs, and what it leaves behind.
 pub struct Builder<'a> {

@@ -103,7 +103,7 @@ pub struct Journal {
     pub disk_bytes_max: Option<Size>,
     /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB, or a tenth of a file system below 640MiB. Limits: 0 to 16TiB.
     pub disk_free_bytes_min: Option<Size>,
-    /// Size of one file of the journal, as a size; between a 256th and a quarter of `disk_bytes_max`. Default: 16MiB, or what these allow. Limits: 1MiB to 1GiB.
+    /// Size of one file of the journal, as a size; between a 1024th and a quarter of `disk_bytes_max`. Default: 16MiB, or what these allow. Limits: 1MiB to 1GiB.
     pub segment_bytes: Option<Size>,
 }
 

@@ -17,8 +17,9 @@ mod refused;
 mod server;
 mod weather;
 
+use std::collections::VecDeque;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
@@ -27,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use server::{Request, Server, serve, serve_to};
+use server::{Reply, Request, Server, serve, serve_to, serve_with};
 
 /// What the child's sink delivers if it is told nothing else.
 pub const LINES: [(i64, &str); 4] = [
@@ -122,7 +123,13 @@ async fn firehose_trusts_the_ca_bundle_and_sends_failed_entries_again() {
         "ErrorMessage":"slow down"},{"RecordId":"3"},{"ErrorCode":"InternalFailure","ErrorMessage":"oh"}]}"#;
     let whole = r#"{"FailedPutCount":0,"RequestResponses":[{"RecordId":"2"},{"RecordId":"4"}]}"#;
     let unavailable = (503, r#"{"__type":"ServiceUnavailableException"}"#);
-    let server = serve(vec![unavailable, (200, half), (200, whole)], Some(TlsAcceptor::from(Arc::new(tls)))).await;
+    let answers = Mutex::new(VecDeque::from([unavailable, (200, half), (200, whole)]));
+    // The first two handshakes are cut off.
+    let server = serve_with(Some(TlsAcceptor::from(Arc::new(tls))), 2, move |_| {
+        let (status, text) = answers.lock().unwrap().pop_front().unwrap_or((500, "{}"));
+        Reply::Answer(status, text.to_owned())
+    });
+    let server = server.await;
     let variables = [("TEST_SINK", "firehose"), ("AWS_ENDPOINT_URL_FIREHOSE", server.url.as_str())];
     let trusting = [("AWS_CA_BUNDLE", bundle.path().to_str().unwrap())];
     let account = run_child(&[CREDENTIALS.as_slice(), &variables, &trusting].concat()).await;
