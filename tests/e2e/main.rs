@@ -22,6 +22,7 @@ mod fake_aws_selftest;
 mod faults;
 mod journal;
 mod million;
+mod objects;
 mod oneoff;
 mod redaction;
 mod shutdown;
