@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    missing_docs,
     reason = "a failed assumption is a failed test"
 )]
 

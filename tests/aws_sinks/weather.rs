@@ -260,6 +260,29 @@ async fn what_is_throttled_is_sent_at_the_rate_that_is_taken() {
     let account = singles(&server, &variables).await;
     assert_eq!(account, ALL.replace("20", "200"));
     let requests = server.requests.lock().unwrap().len();
+    println!("{requests} requests for 200 in {:?}", begun.elapsed());
     assert!(requests < 200 * 3, "{requests} requests for 200");
     assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_said_before_the_end_of_the_process_counts_and_the_rest_stays_pending() {
+    let half = r#"{"FailedPutCount":2,"RequestResponses":[{"RecordId":"1"},{"ErrorCode":"InternalFailure"},
+        {"RecordId":"3"},{"ErrorCode":"InternalFailure"}]}"#;
+    let first = AtomicBool::new(true);
+    let hose = serve_with(None, 0, move |_| match first.swap(false, Relaxed) {
+        true => Reply::Answer(200, half.to_owned()),
+        false => Reply::Answer(500, "{}".to_owned()),
+    });
+    // The whole is refused, the earlier half taken, the later one never answered well.
+    let logs = serve_with(None, 0, |request| match request.body["logEvents"].as_array().unwrap().as_slice() {
+        [_, _, _, _] => error("InvalidParameterException"),
+        [event, _] if event["timestamp"] == crate::LINES[1].0 => done(),
+        _ => Reply::Answer(500, "{}".to_owned()),
+    });
+    for (sink, server) in [("firehose", hose.await), ("cloudwatch_logs", logs.await)] {
+        let variables = [("TEST_SINK", sink), ("AWS_ENDPOINT_URL", server.url.as_str()), ("TEST_GRACE_MS", "3000")];
+        let account = run_child(&[CREDENTIALS.as_slice(), &variables].concat()).await;
+        assert_eq!(account, "received 4 delivered 2 filtered 0 rejected 0 dropped 0 pending 2", "{sink}");
+    }
 }

@@ -20,6 +20,8 @@ mod admin;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
+mod follow;
+mod hostile;
 mod journal;
 mod million;
 mod objects;
