@@ -24,6 +24,7 @@ mod follow;
 mod hostile;
 mod journal;
 mod million;
+mod objects;
 mod oneoff;
 mod redaction;
 mod shutdown;
