@@ -8,6 +8,7 @@
     reason = "a failed assumption here is a failed test"
 )]
 
+mod client;
 mod fake_aws;
 mod process;
 mod sender;

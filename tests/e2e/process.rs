@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "tests and benches each use a part")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -21,12 +22,18 @@ pub struct Run {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     stdin: Option<Vec<u8>>,
+    under: Vec<String>,
 }
 
 impl Run {
     /// `meshlens` with these arguments, in an environment that knows nothing of AWS, ECS or proxies.
     pub fn new<S: Into<String>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        Self { arguments: arguments.into_iter().map(Into::into).collect(), environment: Vec::new(), stdin: None }
+        Self {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            stdin: None,
+            under: Vec::new(),
+        }
     }
 
     /// More arguments.
@@ -47,11 +54,19 @@ impl Run {
         self
     }
 
+    /// Runs it by another command, which must become it by `exec`: its process id is the router's.
+    pub fn under<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.under = command.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Process {
         // Another build of it, such as an image's or a release, by `MESHLENS_BINARY`.
         let binary = std::env::var_os("MESHLENS_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_meshlens").into());
-        let mut child = Command::new(binary)
+        let mut words = self.under.iter().map(OsString::from).chain([binary]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -318,6 +333,11 @@ impl Account {
             })
             .collect();
         account
+    }
+
+    /// A total by its word.
+    pub fn total(&self, word: &str) -> u64 {
+        self.totals.get(word).copied().unwrap_or_else(|| panic!("no {word} in {self:?}"))
     }
 
     /// The part of the sink whose name holds this text.
