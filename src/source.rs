@@ -31,6 +31,13 @@ pub struct Config {
     pub kind: Kind,
 }
 
+impl Config {
+    /// Whether it follows a file, and stands somewhere in it.
+    pub fn follows(&self) -> bool {
+        matches!(&self.kind, Kind::Lines(lines::Config { follow: true, input: lines::Input::File(_), .. }))
+    }
+}
+
 /// What a source is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {

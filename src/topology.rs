@@ -20,10 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
-use crate::journal;
+use crate::journal::disk::segment::Names;
+use crate::journal::{self, Closed, Keeper, Opened, Recovery};
 use crate::process::{self, Intakes, Pipeline};
 use crate::sink::template::Template;
-use crate::telemetry::account::{Account, Fate, Ledger};
+use crate::telemetry::account::{Account, Fate, Ledger, Reason};
 use crate::telemetry::logs::ACCOUNT_TARGET;
 use crate::{decode, enrich, sink, source};
 
@@ -36,6 +37,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// The most that sinks need to close: answers are counted, multipart uploads aborted.
 const CLOSING_TIME_MAX: Duration = Duration::from_millis(1_500);
+
+/// The most that the journal may take to write down what is left.
+const JOURNAL_CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The part of a grace that is kept for closing.
 fn closing_time(grace: Duration) -> Duration {
@@ -84,9 +88,15 @@ impl Signals {
 pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     let mut signals = Signals::install()?;
     let bound = bind(&config)?;
-    let mut running = Running::build(&config, bound)?;
+    let mut account = Account {
+        sources: ledgers(config.sources.iter().map(|each| each.name.as_str())),
+        sinks: ledgers(config.sinks.iter().map(|each| each.name.as_str())),
+    };
+    let journal = open_journal(&config, &mut account).await?;
+    let (mut running, keeper) = Running::build(&config, bound, journal, account)?;
     let ending = running.until_end(&mut signals).await;
     let failure = running.drain(ending, &mut signals, config.grace).await;
+    close_journal(keeper, &running.account, &config.journal).await;
     let account = running.account.clone();
     for (what, ledgers) in [("source", &account.sources), ("sink", &account.sinks)] {
         for ledger in ledgers {
@@ -95,6 +105,56 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     }
     tracing::info!(target: ACCOUNT_TARGET, "account: {account}");
     Ok(Outcome { account, failure })
+}
+
+fn ledgers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Arc<Ledger>> {
+    names.map(|name| Arc::new(Ledger::new(name))).collect()
+}
+
+/// Opens the journal with what an earlier run left in it, which is a source of its own in the account.
+async fn open_journal(config: &Config, account: &mut Account) -> anyhow::Result<Opened> {
+    let texts = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect::<Vec<String>>();
+    let names = Names {
+        sinks: texts(&mut config.sinks.iter().map(|each| each.name.as_str())),
+        sources: texts(&mut config.sources.iter().map(|each| each.name.as_str())),
+        keys: texts(&mut partition_keys(&config.sinks).iter().map(|key| &**key)),
+    };
+    let follows: Vec<bool> = config.sources.iter().map(source::Config::follows).collect();
+    let (journal, sinks) = (config.journal.clone(), account.sinks.clone());
+    let open = move || journal::open_with(journal, sinks, names, &follows);
+    let opened = tokio::task::spawn_blocking(open).await.context("journal")?.context("journal")?;
+    let Recovery { records, orphans, gaps } = opened.recovery;
+    if records + gaps > 0 {
+        tracing::info!(records, orphans, gaps, "journal: an earlier run left records, they are delivered first");
+        let ledger = Ledger::new("journal");
+        ledger.receive(records + gaps);
+        ledger.deliver(records - orphans);
+        ledger.lose(Reason::SinkRemoved, orphans);
+        ledger.lose(Reason::Corrupt, gaps);
+        account.sources.push(Arc::new(ledger));
+    }
+    Ok(opened)
+}
+
+/// Writes what may be kept of what is pending, and says what becomes of it.
+async fn close_journal(keeper: Keeper, account: &Account, config: &journal::Config) {
+    let closing = tokio::time::timeout(JOURNAL_CLOSE_TIME_MAX, tokio::task::spawn_blocking(|| keeper.close())).await;
+    let closed = match closing {
+        Ok(Ok(closed)) => closed,
+        Ok(Err(error)) => Closed::Lost(error.to_string()),
+        Err(_) => Closed::Lost("the disk did not answer in time".to_owned()),
+    };
+    let pending: u64 = account.sinks.iter().map(|ledger| ledger.tally().pending()).sum();
+    if pending == 0 {
+        return;
+    }
+    let dir = config.dir.as_deref().map(|dir| dir.display().to_string()).unwrap_or_default();
+    match closed {
+        Closed::Kept => {
+            tracing::warn!("{pending} records pending: on disk in {dir}, delivered after the next start with it");
+        }
+        Closed::Lost(why) => tracing::error!("{pending} records pending: lost with this process ({why})"),
+    }
 }
 
 /// The record fields that the sinks' templates name, each once.
@@ -132,13 +192,13 @@ struct Running {
 }
 
 impl Running {
-    fn build(config: &Config, bound: Vec<source::Bound>) -> anyhow::Result<Self> {
-        let ledgers = |names: Vec<&str>| names.into_iter().map(|name| Arc::new(Ledger::new(name))).collect();
-        let account = Account {
-            sources: ledgers(config.sources.iter().map(|each| each.name.as_str()).collect()),
-            sinks: ledgers(config.sinks.iter().map(|each| each.name.as_str()).collect()),
-        };
-        let (writer, readers) = journal::open(config.journal.clone(), account.sinks.clone());
+    fn build(
+        config: &Config,
+        bound: Vec<source::Bound>,
+        journal: Opened,
+        account: Account,
+    ) -> anyhow::Result<(Self, Keeper)> {
+        let Opened { writer, readers, keeper, instance, positions, .. } = journal;
         let mut others = JoinSet::new();
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
         let partition_keys = partition_keys(&config.sinks);
@@ -150,8 +210,8 @@ impl Running {
             partition_keys: partition_keys.clone(),
         };
         let pipeline = Pipeline::new(&stages, metadata.clone(), &mut others).context("pipeline")?;
-        // Distinct for each start of the process: it stands in the names of S3 objects.
-        let instance: Arc<str> = format!("{:012x}", fastrand::u64(..1 << 48)).into();
+        // In the names of S3 objects: that of the journal's directory, or, without one, distinct for each start of the process.
+        let instance: Arc<str> = instance.unwrap_or_else(|| format!("{:012x}", fastrand::u64(..1 << 48))).into();
         let (deadline, _) = watch::channel(None);
         let (draining, _) = watch::channel(false);
 
@@ -180,10 +240,10 @@ impl Running {
             };
             let ledger = account.sources[id].clone();
             let intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
-            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, None);
+            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, positions[id]);
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }
-        Ok(Self { account, sources, sinks, others, draining, deadline })
+        Ok((Self { account, sources, sinks, others, draining, deadline }, keeper))
     }
 
     /// Waits for what ends the reading: the inputs, a signal, or a task that ended unasked.

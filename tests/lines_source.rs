@@ -37,7 +37,7 @@ impl Reader {
         let bound = bind(&config).unwrap();
         let recorder = Recorder::default();
         let (draining, is_draining) = watch::channel(false);
-        let task = tokio::spawn(run(config, bound, recorder.clone(), is_draining, Duration::from_millis(100)));
+        let task = tokio::spawn(run(config, bound, recorder.clone(), is_draining, Duration::from_millis(100), None));
         Self { recorder, draining, task }
     }
 

@@ -53,6 +53,8 @@ pub struct Block {
     /// Where its source stands once this block and all before it are taken care of; none where the source has no such thing,
     /// and in blocks that hold only a part of their chunk.
     pub position: Option<Position>,
+    /// What the messages that end in this block are known by (see `process`), if they are to be known again after a restart.
+    pub chunk_ids: Vec<Box<[u8]>>,
 }
 
 impl Block {
