@@ -162,6 +162,13 @@ pub struct ChunkId<'a> {
     raw: &'a [u8],
 }
 
+impl<'a> ChunkId<'a> {
+    /// The value as it was sent.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.raw
+    }
+}
+
 /// A decoded message; its entries are decoded as they are asked for.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {

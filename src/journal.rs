@@ -48,6 +48,7 @@ pub mod disk;
 mod kept;
 mod keeper;
 mod reader;
+mod room;
 mod span;
 mod state;
 pub mod track;
@@ -58,7 +59,8 @@ pub use reader::{Reader, Settler};
 pub use span::SpanSet;
 
 use block::Block;
-use state::{Room, State};
+use room::Room;
+use state::State;
 
 /// What to do when the journal is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -159,6 +161,13 @@ impl Durable {
         if self.0.wait_for(|durable| *durable >= sequence).await.is_err() && !self.has_reached(sequence) {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+impl From<watch::Receiver<Sequence>> for Durable {
+    /// As far as the sender says.
+    fn from(durable: watch::Receiver<Sequence>) -> Self {
+        Self(durable)
     }
 }
 

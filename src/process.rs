@@ -6,33 +6,32 @@
 //! [`BLOCK_BYTES_MAX`] in between, so that a large message needs no memory of its own size.
 
 pub mod lines;
+pub mod repeats;
+mod stage;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::repeats::{Begun, ChunkKey, Repeats};
+use self::stage::{Stage, Tally};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
-use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
-use crate::encode::{Fragment, encode};
+use crate::decode::{self, Body, Entries, FrameErrorKind, Offer, PartialLimits, Rejoiner};
+use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
-use crate::journal::block::{Block, Entry, Partition, Pool};
+use crate::journal::block::{Block, Pool};
 use crate::journal::{Durable, Sequence, Writer};
 use crate::record::{Key, Name, Record, Value};
 use crate::redact::Redactor;
-use crate::route::{Decision, RouteError, Router, TagView};
-use crate::telemetry::account::{Ledger, REASONS, Reason};
+use crate::route::{RouteError, Router};
+use crate::telemetry::account::{Ledger, Reason};
+use crate::telemetry::sparing::Sparing;
 use crate::{enrich, redact, route};
 
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
-
-/// What a record takes as a rule, for the first guess of how many there will be.
-const USUAL_RECORD_BYTES: usize = 512;
-
-/// What separates the container's name from the task's id in a FireLens tag.
-const FIRELENS: &str = "-firelens-";
 
 /// What the stages are compiled from.
 #[derive(Clone, Debug)]
@@ -104,6 +103,8 @@ pub struct Submitted {
     pub replies: Vec<u8>,
     /// They may be written once the journal is durable to here, see [`journal::Durable`].
     pub after: Sequence,
+    /// The messages that they acknowledge; what became of them is to be told to [`Intakes::repeats`].
+    pub acked: Vec<ChunkKey>,
     /// Why the rest of the chunk could not be decoded; the connection is to be closed.
     pub broken: Option<decode::FrameError>,
 }
@@ -116,10 +117,12 @@ pub struct Intakes {
     ledger: Arc<Ledger>,
     source: SourceId,
     limits: decode::Limits,
+    repeats: Arc<Repeats>,
+    keeps_keys: bool,
 }
 
 impl Intakes {
-    /// For the source of that number, accounting on that ledger.
+    /// For the source of that number, accounting on that ledger. No message is known to it.
     pub fn new(
         pipeline: Arc<Pipeline>,
         writer: Writer,
@@ -127,7 +130,23 @@ impl Intakes {
         source: SourceId,
         limits: decode::Limits,
     ) -> Self {
-        Self { pipeline, writer, ledger, source, limits }
+        Self { pipeline, writer, ledger, source, limits, repeats: Arc::default(), keeps_keys: false }
+    }
+
+    /// The same, for a journal that survives a restart: blocks hold the keys of their messages, and those that it held
+    /// before the restart are known.
+    pub fn with_keys(self, known: impl IntoIterator<Item = ChunkKey>) -> Self {
+        Self { repeats: Arc::new(Repeats::with(known)), keeps_keys: true, ..self }
+    }
+
+    /// Which messages could come again.
+    pub fn repeats(&self) -> &Repeats {
+        &self.repeats
+    }
+
+    /// The source's account.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The source's number.
@@ -157,6 +176,11 @@ impl Intakes {
             appended: 0,
             inflated: Vec::new(),
             transcoded: Vec::new(),
+            connection: self.repeats.connect(),
+            repeats: self.repeats.clone(),
+            taking: Vec::new(),
+            keeps_keys: self.keeps_keys,
+            broken_entries: Sparing::default(),
         }
     }
 }
@@ -174,6 +198,21 @@ pub struct Intake {
     inflated: Vec<u8>,
     /// Buffer of JSON messages rewritten as MessagePack, used again.
     transcoded: Vec<u8>,
+    /// Its number among the source's, for `repeats`.
+    connection: u64,
+    repeats: Arc<Repeats>,
+    /// Messages of the chunk in hand that others must not take in as well.
+    taking: Vec<ChunkKey>,
+    /// Whether blocks hold the keys of their messages.
+    keeps_keys: bool,
+    /// Limits the warnings of entries that could not be read.
+    broken_entries: Sparing,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.repeats.forget(&self.taking);
+    }
 }
 
 /// A buffer larger than this is given back after use: one giant message must not hold its memory for the connection's life.
@@ -187,12 +226,12 @@ impl Intake {
         match chunk.encoding {
             Encoding::Lines => self.lines(&chunk, &fragment).await,
             Encoding::Forward => {
-                submitted.broken = self.messages(&chunk, &chunk.bytes, &fragment, &mut submitted.replies).await.err();
+                submitted.broken = self.messages(&chunk, &chunk.bytes, &fragment, &mut submitted).await.err();
             }
             Encoding::ForwardJson => {
                 let mut transcoded = std::mem::take(&mut self.transcoded);
                 submitted.broken = match decode::transcode(&chunk.bytes, &mut transcoded) {
-                    Ok(()) => self.messages(&chunk, &transcoded, &fragment, &mut submitted.replies).await.err(),
+                    Ok(()) => self.messages(&chunk, &transcoded, &fragment, &mut submitted).await.err(),
                     Err(error) => Some(error),
                 };
                 self.transcoded = kept(transcoded);
@@ -203,8 +242,15 @@ impl Intake {
         }
         self.flush_due(chunk.received_ns, &fragment);
         self.append_last(chunk.position).await;
-        submitted.after = self.appended;
+        self.taken();
+        submitted.after = submitted.after.max(self.appended);
         submitted
+    }
+
+    /// What was in hand is in the journal.
+    fn taken(&mut self) {
+        self.repeats.taken(&self.taking, self.connection, self.appended);
+        self.taking.clear();
     }
 
     /// Counts a frame that could not be read; how many records it held is not known.
@@ -231,6 +277,9 @@ impl Intake {
             self.append_if_full().await;
         }
         self.append().await;
+        if let Some(entries) = self.broken_entries.rest() {
+            tracing::warn!(source = %self.ledger.name, entries, "entries dropped");
+        }
     }
 
     /// Passes on lines whose next piece did not come in time; to be called now and then on a quiet connection.
@@ -272,7 +321,7 @@ impl Intake {
         chunk: &Chunk,
         bytes: &'a [u8],
         fragment: &Fragment,
-        replies: &mut Vec<u8>,
+        submitted: &mut Submitted,
     ) -> Result<(), decode::FrameError> {
         self.stage.reserve(bytes.len());
         let mut record: Record<'a> = Record::new();
@@ -281,34 +330,99 @@ impl Intake {
             let message_at = bytes.len() - rest.len();
             let (message, taken) = decode::message(rest, &self.limits)
                 .map_err(|error| decode::FrameError { offset: error.offset + message_at as u64, ..error })?;
-            rest = rest.get(taken..).unwrap_or_default();
+            let (whole, behind) = rest.split_at(taken);
+            rest = behind;
             let Some(message) = message else { continue };
-            match message.body {
-                Body::Entries(entries) => {
-                    self.entries(message.tag, entries, chunk.received_ns, &mut record, fragment).await;
+            let key = message.chunk.as_ref().map(|id| repeats::key(message.tag, id.as_bytes(), whole));
+            let repeated = match key {
+                Some(key) => self.begin(key).await,
+                None => None,
+            };
+            let received_ns = chunk.received_ns;
+            let result = match (repeated, message.body) {
+                (Some(after), body) => {
+                    submitted.after = submitted.after.max(after);
+                    self.leave_out(body, received_ns)
                 }
-                Body::Compressed { compression, bytes } => {
+                (None, Body::Entries(entries)) => {
+                    self.entries(message.tag, entries, received_ns, &mut record, fragment).await;
+                    Ok(())
+                }
+                (None, Body::Compressed { compression, bytes }) => {
                     let mut inflated = std::mem::take(&mut self.inflated);
-                    inflated.clear();
                     let result = decode::decompress(compression, bytes, &self.limits, &mut inflated);
                     if result.is_ok() {
                         let entries = Entries::packed(&inflated, &self.limits);
-                        let mut record = Record::new();
-                        self.entries(message.tag, entries, chunk.received_ns, &mut record, fragment).await;
+                        self.entries(message.tag, entries, received_ns, &mut Record::new(), fragment).await;
                     }
                     self.inflated = kept(inflated);
-                    result.map_err(|error| decode::FrameError::at(message_at, error.into()))?;
+                    result
                 }
-                Body::OtherSignal(signal) => {
+                (None, Body::OtherSignal(signal)) => {
                     tracing::warn!(signal, "message holds no logs (fluent_signal), dropped");
                     self.lose(Reason::MalformedFrame, 1);
+                    Ok(())
+                }
+            };
+            if let Err(error) = result {
+                if let Some(broken) = key.and_then(|key| self.taking.pop_if(|last| *last == key)) {
+                    self.repeats.forget(&[broken]);
+                }
+                return Err(decode::FrameError::at(message_at, error.into()));
+            }
+            if let (Some(id), Some(key)) = (&message.chunk, key) {
+                // Written only when the block is in the journal, and that is durable.
+                decode::write_ack(id, chunk.encoding, &mut submitted.replies);
+                submitted.acked.push(key);
+                // Pieces held back are not in the block: after a restart their message is to be taken in again.
+                let is_there = repeated.is_none() && !self.stage.block.index.is_empty() && self.rejoiner.is_empty();
+                if self.keeps_keys && is_there {
+                    self.stage.block.chunk_ids.push(key.into());
                 }
             }
-            if let Some(id) = &message.chunk {
-                // Written only when the block is in the journal, and that is durable.
-                decode::write_ack(id, chunk.encoding, replies);
-            }
         }
+        Ok(())
+    }
+
+    /// Whether the message of that key was taken in before; if so, it is in blocks below the number returned.
+    async fn begin(&mut self, key: ChunkKey) -> Option<Sequence> {
+        let repeats = self.repeats.clone();
+        loop {
+            let change = repeats.change();
+            match repeats.begin(key, self.connection) {
+                Begun::New => self.taking.push(key),
+                Begun::Unwatched => {}
+                Begun::Repeat(after) => return Some(after),
+                Begun::Busy => {
+                    // Whoever has it may wait for what is in hand here: who waits holds nothing.
+                    self.append().await;
+                    self.taken();
+                    change.await;
+                    continue;
+                }
+            }
+            return None;
+        }
+    }
+
+    /// Counts the records of a message that was taken in before.
+    fn leave_out(&mut self, body: Body<'_>, received_ns: i64) -> Result<(), decode::InflateError> {
+        let count = |mut entries: Entries<'_>| {
+            let mut record = Record::new();
+            std::iter::from_fn(|| entries.next_into(&mut record, received_ns).map(drop)).count()
+        };
+        let records = match body {
+            Body::Entries(entries) => count(entries),
+            Body::Compressed { compression, bytes } => {
+                let mut inflated = std::mem::take(&mut self.inflated);
+                decode::decompress(compression, bytes, &self.limits, &mut inflated)?;
+                let records = count(Entries::packed(&inflated, &self.limits));
+                self.inflated = kept(inflated);
+                records
+            }
+            Body::OtherSignal(_) => 1,
+        };
+        self.lose(Reason::Duplicate, records as u64);
         Ok(())
     }
 
@@ -320,22 +434,23 @@ impl Intake {
         record: &mut Record<'a>,
         fragment: &Fragment,
     ) {
-        loop {
-            record.clear();
-            match entries.next_into(record, received_ns) {
-                None => return,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "entry dropped");
+        while let Some(entry) = entries.next_into(record, received_ns) {
+            // Before each entry, and so not after the last: a message's key belongs into the block where it ends.
+            self.append_if_full().await;
+            match entry {
+                Err(error) => {
+                    if let Some(entries) = self.broken_entries.count(1, received_ns) {
+                        tracing::warn!(source = %self.ledger.name, %error, entries, "entry dropped");
+                    }
                     self.stage.tally.lose(Reason::MalformedEntry);
                 }
-                Some(Ok(())) => match self.rejoiner.offer(tag, record, received_ns) {
+                Ok(()) => match self.rejoiner.offer(tag, record, received_ns) {
                     Offer::NotPartial => self.stage.record(tag, record, fragment),
                     Offer::Held => {}
                     Offer::Complete(joined) => self.stage.joined(&joined, fragment),
                     Offer::Orphan => self.stage.tally.lose(Reason::TooLarge),
                 },
             }
-            self.append_if_full().await;
         }
     }
 
@@ -381,132 +496,4 @@ fn kept(mut buffer: Vec<u8>) -> Vec<u8> {
     }
     buffer.clear();
     buffer
-}
-
-/// Counts of one block, entered into the ledger once.
-#[derive(Default)]
-struct Tally {
-    received: u64,
-    routed: u64,
-    truncated: u64,
-    lost: [u64; REASONS],
-}
-
-impl Tally {
-    fn lose(&mut self, reason: Reason) {
-        self.received += 1;
-        self.lost[reason as usize] += 1;
-    }
-
-    fn enter(&self, ledger: &Ledger) {
-        ledger.receive(self.received);
-        ledger.truncate(self.truncated);
-        for reason in Reason::ALL {
-            if self.lost[reason as usize] > 0 {
-                ledger.lose(reason, self.lost[reason as usize]);
-            }
-        }
-    }
-}
-
-/// The stages after decode, over one record at a time.
-struct Stage {
-    pipeline: Arc<Pipeline>,
-    parser: Parser,
-    block: Block,
-    /// The last tag seen, with what follows from it.
-    tag: Option<Tag>,
-    tally: Tally,
-}
-
-/// A tag, and what is the same for all its records.
-struct Tag {
-    bytes: Box<[u8]>,
-    text: Box<str>,
-    view: TagView,
-    /// The container's name, from a FireLens tag.
-    container: Option<Box<str>>,
-}
-
-impl Stage {
-    /// Makes room for the records of a chunk of that size: JSON lines come out about as long as they came in.
-    fn reserve(&mut self, chunk_bytes: usize) {
-        let wanted = (chunk_bytes + chunk_bytes / 4).min(BLOCK_BYTES_MAX + BLOCK_BYTES_MAX / 8);
-        if self.block.bytes.is_empty() {
-            self.block.bytes = self.pipeline.buffers.take(wanted);
-            self.block.index.reserve(wanted / USUAL_RECORD_BYTES);
-        }
-    }
-
-    fn joined(&mut self, joined: &Joined, fragment: &Fragment) {
-        let mut record = Record::new();
-        joined.fill(&mut record);
-        self.tally.truncated += u64::from(joined.truncated);
-        self.record(&joined.tag, &mut record, fragment);
-    }
-
-    fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
-        if let Some(line) = record.log_line() {
-            self.parser.parse(line, record);
-        }
-        self.pipeline.redactor.redact(record);
-        self.tally.received += 1;
-        if self.tag.as_ref().is_none_or(|known| *known.bytes != *tag) {
-            self.tag = Some(Tag::new(tag, &self.pipeline));
-        }
-        let Some(tag) = &self.tag else { return };
-        match self.pipeline.router.decide(&tag.view, record) {
-            Decision::Filtered(reason) => self.tally.lost[reason as usize] += 1,
-            Decision::To(sinks) => {
-                let partition = partition(&mut self.block.partitions, tag, &self.pipeline.partition_keys, record);
-                encode(record, fragment, &mut self.block.bytes);
-                let time_ms = record.time_ns.div_euclid(1_000_000);
-                let end = self.block.bytes.len() as u32;
-                self.block.index.push(Entry { time_ms, sinks, end, partition });
-                self.block.sinks |= sinks;
-                self.tally.routed += 1;
-            }
-        }
-    }
-}
-
-impl Tag {
-    fn new(bytes: &[u8], pipeline: &Pipeline) -> Self {
-        let mut text = Vec::new();
-        // A tag names streams and objects: what a sender hides in it must not get there unredacted.
-        pipeline.redactor.scrub_text(bytes, &mut text);
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
-        Self { bytes: bytes.into(), view: pipeline.router.for_tag(text.as_bytes()), text: text.into(), container }
-    }
-}
-
-/// The number of the record's partition in the block; in a run of like records that of the record before.
-fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], record: &Record<'_>) -> u32 {
-    let is_same = |partition: &Partition| {
-        partition.tag == tag.text
-            && keys
-                .iter()
-                .zip(&partition.values)
-                .all(|(key, value)| value.as_bytes() == partition_value(key, tag, record))
-    };
-    // Backwards: the last one is the likeliest.
-    if let Some(place) = partitions.iter().rposition(is_same) {
-        return place as u32;
-    }
-    let value = |key: &str| String::from_utf8_lossy(partition_value(key, tag, record)).into();
-    partitions.push(Partition { tag: tag.text.clone(), values: keys.iter().map(|key| value(key)).collect() });
-    (partitions.len() - 1) as u32
-}
-
-fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
-    let field = || record.get_by_name(key.as_bytes()).and_then(|value| record.bytes_of(value)).unwrap_or_default();
-    match key {
-        "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
-        "container_name" => match &tag.container {
-            Some(container) => container.as_bytes(),
-            None => field().strip_prefix(b"/").unwrap_or(field()),
-        },
-        _ => field(),
-    }
 }

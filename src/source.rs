@@ -19,7 +19,8 @@ use tokio::sync::watch;
 
 use crate::chunk::{Chunk, Position, SourceId};
 use crate::decode::FrameErrorKind;
-use crate::journal::Durable;
+use crate::journal::{Durable, Sequence};
+use crate::process::repeats::ChunkKey;
 use crate::process::{self, Submitted};
 
 /// One configured source.
@@ -181,6 +182,12 @@ pub trait Intakes: Send + Sync + 'static {
     fn durable(&self) -> Durable;
     /// The source's number.
     fn source(&self) -> SourceId;
+    /// The acknowledgements of these messages are written.
+    fn acknowledged(&self, _messages: &[ChunkKey]) {}
+    /// The acknowledgements of these messages, which are in blocks below `after`, did not arrive, as far as we know.
+    fn unacknowledged(&self, _messages: &[ChunkKey], _after: Sequence) {}
+    /// Counts a connection that was closed at once because there are too many.
+    fn refuse_connection(&self) {}
 }
 
 impl Intake for process::Intake {
@@ -218,6 +225,18 @@ impl Intakes for process::Intakes {
 
     fn source(&self) -> SourceId {
         self.source()
+    }
+
+    fn acknowledged(&self, messages: &[ChunkKey]) {
+        self.repeats().acknowledged(messages);
+    }
+
+    fn unacknowledged(&self, messages: &[ChunkKey], after: Sequence) {
+        self.repeats().unacknowledged(messages, after);
+    }
+
+    fn refuse_connection(&self) {
+        self.ledger().refuse_connection();
     }
 }
 

@@ -76,7 +76,8 @@ impl Block {
             .iter()
             .map(|p| 64 + p.tag.len() + p.values.iter().map(|v| 16 + v.len()).sum::<usize>())
             .sum();
-        self.bytes.capacity() + self.index.capacity() * size_of::<Entry>() + partitions + size_of::<Self>()
+        let ids: usize = self.chunk_ids.iter().map(|id| size_of_val(id) + id.len()).sum();
+        self.bytes.capacity() + self.index.capacity() * size_of::<Entry>() + partitions + ids + size_of::<Self>()
     }
 
     /// How many of its records go to sink `sink`.

@@ -59,6 +59,8 @@ struct Job {
     /// The segment to write to; none to begin a new one.
     segment: Option<Segment>,
     is_sync: bool,
+    /// Whether the free space is looked at; a few positions of files are written in any case.
+    is_limited: bool,
     notes_put: u64,
     garbage: Vec<PathBuf>,
 }
@@ -88,8 +90,8 @@ impl Worker {
     /// Writes until the journal is closed and all is written, or cannot be.
     pub fn run(self) {
         let mut buffer = Vec::new();
-        let mut retry_at = None;
-        while let Some(mut job) = self.next_job(&mut retry_at) {
+        let (mut retry_at, mut is_last_try) = (None, false);
+        while let Some(mut job) = self.next_job(&mut retry_at, &mut is_last_try) {
             for path in std::mem::take(&mut job.garbage) {
                 if let Err(error) = std::fs::remove_file(&path) {
                     tracing::warn!(file = %path.display(), %error, "journal: a segment that is not needed stays");
@@ -109,7 +111,7 @@ impl Worker {
     }
 
     /// Waits for something to do; none when the journal is closed and nothing is left to be done.
-    fn next_job(&self, retry_at: &mut Option<Instant>) -> Option<Job> {
+    fn next_job(&self, retry_at: &mut Option<Instant>, is_last_try: &mut bool) -> Option<Job> {
         let mut state = self.shared.lock();
         loop {
             let is_paused = state.disk.as_ref().is_some_and(|disk| disk.degraded.is_some())
@@ -118,8 +120,13 @@ impl Worker {
                 state.is_busy = true;
                 return Some(job);
             }
-            if state.is_closing {
+            if state.is_closing && (!is_paused || std::mem::replace(is_last_try, true)) {
                 return None;
+            }
+            if state.is_closing {
+                // What is left is worth one more try.
+                *retry_at = None;
+                continue;
             }
             state = if is_paused {
                 self.shared.wait_for_work(state, RETRY_AFTER)
@@ -130,16 +137,24 @@ impl Worker {
     }
 
     fn perform(&self, job: &Job, buffer: &mut Vec<u8>) -> Result<Written, Failure> {
-        if !job.blocks.is_empty() {
+        if job.is_limited {
             let free = self.directory.free_bytes()?;
             if free < self.disk_free_bytes_min {
                 return Err(Failure::NoSpace(free));
             }
         }
-        let (mut segment, is_new) = match &job.segment {
-            Some(segment) => (segment.clone(), false),
-            None => (segment::create(&self.directory, job.first(), &self.names)?, true),
+        let Some(segment) = &job.segment else {
+            let segment = segment::create(&self.directory, job.first(), &self.names)?;
+            let path = segment.path.clone();
+            return self.write(job, segment, true, buffer).inspect_err(|_| {
+                // Nobody knows of it, and there will be another with each retry.
+                std::fs::remove_file(&path).ok();
+            });
         };
+        self.write(job, segment.clone(), false, buffer)
+    }
+
+    fn write(&self, job: &Job, mut segment: Segment, is_new: bool, buffer: &mut Vec<u8>) -> Result<Written, Failure> {
         let mut encoder = Encoder::new(&*segment.file, std::mem::take(buffer));
         if is_new {
             encoder.snapshot(&job.facts)?;
@@ -231,7 +246,16 @@ fn take(state: &mut State) -> Option<Job> {
     let segment = disk.segments.back().map(|kept| kept.segment.clone()).filter(|_| !is_new);
     let is_sync = std::mem::take(&mut disk.is_sync_wanted) || (persist == Persist::Always && !blocks.is_empty());
     let garbage = std::mem::take(&mut disk.garbage);
-    Some(Job { blocks, to, facts: snapshot.unwrap_or(facts), segment, is_sync, notes_put: disk.notes_put, garbage })
+    Some(Job {
+        blocks,
+        to,
+        facts: snapshot.unwrap_or(facts),
+        segment,
+        is_sync,
+        is_limited: persist != Persist::Never,
+        notes_put: disk.notes_put,
+        garbage,
+    })
 }
 
 fn enter(state: &mut State, job: &Job, written: Written) {

@@ -20,7 +20,7 @@ use super::disk::frame::Fact;
 use super::disk::recover::Recovered;
 use super::kept::{Disk, bits};
 use super::track::Tracker;
-use super::{Config, Persist, Place, Sequence, Snapshot, Span, WhenFull};
+use super::{Config, Persist, Place, Sequence, Snapshot, Span};
 use crate::chunk::{Position, SourceId};
 use crate::telemetry::account::{Ledger, Reason};
 
@@ -61,15 +61,6 @@ impl OpenBlock {
     pub fn is_settled(self) -> bool {
         self.0 & Self::SETTLED != 0
     }
-}
-
-/// What an append is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    Yes,
-    /// Not before something is released, settled, or written.
-    Wait,
 }
 
 pub struct State {
@@ -128,7 +119,7 @@ impl State {
     }
 
     /// The disk, if it is being written to.
-    fn healthy(&self) -> Option<&Disk> {
+    pub fn healthy(&self) -> Option<&Disk> {
         self.disk.as_ref().filter(|disk| disk.degraded.is_none() && self.config.persist != Persist::Never)
     }
 
@@ -148,64 +139,6 @@ impl State {
     /// Whether that block is on disk, should anyone still need it.
     fn is_written(&self, sequence: Sequence) -> bool {
         self.disk.as_ref().is_some_and(|disk| sequence < disk.written)
-    }
-
-    /// Makes room for a block, as the policy allows.
-    pub fn make_room(&mut self, cost_bytes: usize) -> Room {
-        loop {
-            let is_disk_full = self.healthy().is_some_and(|disk| {
-                let unwritten = if self.config.persist == Persist::Always { cost_bytes } else { 0 };
-                unwritten > 0 && disk.bytes + unwritten as u64 > self.config.disk_bytes_max
-            });
-            if is_disk_full {
-                if self.config.when_full == WhenFull::Block {
-                    return Room::Wait;
-                }
-                if self.drop_oldest_segment() {
-                    continue;
-                }
-                // What is left is in the hands of sinks; memory's own limit bounds it.
-            }
-            if self.bytes == 0 || self.bytes + cost_bytes <= self.config.memory_bytes_max {
-                return Room::Yes;
-            }
-            if self.evict_oldest() {
-                continue;
-            }
-            if self.is_being_written(cost_bytes) {
-                return Room::Wait;
-            }
-            match self.config.when_full {
-                WhenFull::Block => return Room::Wait,
-                WhenFull::DropOldest => {
-                    // What cannot be dropped is in the hands of sinks, which is bounded by itself.
-                    if !self.drop_oldest_segment() && !self.drop_oldest() {
-                        return Room::Yes;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether room will come from what is being written; asks for that.
-    fn is_being_written(&mut self, cost_bytes: usize) -> bool {
-        let end = self.end;
-        let bytes_max = self.config.disk_bytes_max;
-        if self.healthy().is_none() {
-            return false;
-        }
-        let persist = self.config.persist;
-        let Some(disk) = &mut self.disk else { return false };
-        if disk.written >= end {
-            return false;
-        }
-        if persist == Persist::Overflow {
-            if disk.bytes + cost_bytes as u64 > bytes_max {
-                return false;
-            }
-            disk.spill_to = end;
-        }
-        true
     }
 
     /// Puts a block at the end.
@@ -242,7 +175,7 @@ impl State {
 
     /// Sinks are done with a block: its file may be read on behind it after a restart. Of which source it is, is not known of
     /// blocks that have left memory.
-    fn track(&mut self, sequence: Sequence, source: Option<SourceId>, sinks: SinkSet) {
+    pub fn track(&mut self, sequence: Sequence, source: Option<SourceId>, sinks: SinkSet) {
         let sources = source.map_or(0..self.trackers.len(), |source| usize::from(source)..usize::from(source) + 1);
         for source in sources {
             if let Some(Some(tracker)) = self.trackers.get_mut(source) {
@@ -262,84 +195,10 @@ impl State {
         }
     }
 
-    /// Below all cursors everything is read: what only waits to be read is above.
-    fn lowest_cursor(&self) -> Sequence {
-        self.cursors.iter().map(|cursor| cursor.next).min().unwrap_or(0)
-    }
-
-    /// The oldest block in memory that only waits to be read.
-    fn oldest_waiting(&self) -> Option<Sequence> {
-        let mut slots = self.slots.range(self.lowest_cursor()..);
-        slots.find(|(_, slot)| slot.unread != 0 && slot.unread == slot.held).map(|(sequence, _)| *sequence)
-    }
-
-    /// Leaves the oldest block that waits to be read to the disk. False if there is none that is there.
-    fn evict_oldest(&mut self) -> bool {
-        let Some(written) = self.disk.as_ref().map(|disk| disk.written) else { return false };
-        let Some(sequence) = self.oldest_waiting().filter(|sequence| *sequence < written) else { return false };
-        self.remove(sequence);
-        if let Some(disk) = &mut self.disk {
-            disk.evicted = disk.evicted.max(sequence + 1);
-        }
-        true
-    }
-
-    fn remove(&mut self, sequence: Sequence) {
+    pub fn remove(&mut self, sequence: Sequence) {
         if let Some(slot) = self.slots.remove(&sequence) {
             self.bytes -= slot.cost_bytes;
         }
-    }
-
-    /// Drops the oldest block that makes room by it: one that only waits to be read, and is in memory only, or it would have been
-    /// left to the disk. False if there is none.
-    fn drop_oldest(&mut self) -> bool {
-        let Some(sequence) = self.oldest_waiting() else { return false };
-        let Some(slot) = self.slots.get(&sequence) else { return false };
-        let (block, unread) = (slot.block.clone(), slot.unread);
-        for sink in bits(unread) {
-            self.ledgers[sink].lose(Reason::JournalFull, block.records_for(sink) as u64);
-        }
-        self.remove(sequence);
-        self.track(sequence, Some(block.source), unread);
-        true
-    }
-
-    /// Drops what waits in the oldest segments until the file of one of them can go. False if none can.
-    fn drop_oldest_segment(&mut self) -> bool {
-        let Some(disk) = &mut self.disk else { return false };
-        let count = disk.segments.len().saturating_sub(usize::from(disk.is_writing));
-        let mut is_freed = false;
-        let mut dropped = Vec::new();
-        for kept in disk.segments.iter_mut().take(count) {
-            for (sink, share) in kept.shares.iter_mut().enumerate().filter(|(_, share)| share.unread_blocks > 0) {
-                self.ledgers[sink].lose(Reason::JournalFull, share.unread_records);
-                share.open_blocks -= share.unread_blocks;
-                (share.unread_blocks, share.unread_records) = (0, 0);
-                let from = self.cursors[sink].next.max(kept.first);
-                dropped.push((sink, from, kept.end));
-                self.cursors[sink].next = self.cursors[sink].next.max(kept.end);
-            }
-            is_freed = !kept.is_needed();
-            if is_freed {
-                break;
-            }
-        }
-        for (sink, from, end) in dropped {
-            let bit = 1 << sink;
-            let span = Span { first: Place { sequence: from, record: 0 }, end: Place { sequence: end, record: 0 } };
-            if let Some(disk) = &mut self.disk {
-                disk.settle(bit, span);
-            }
-            let in_memory: Vec<Sequence> = self.slots.range(from..end).map(|(sequence, _)| *sequence).collect();
-            for sequence in in_memory {
-                if let Some(slot) = self.slots.get_mut(&sequence).filter(|slot| slot.unread & bit != 0) {
-                    (slot.unread, slot.held, slot.open) = (slot.unread & !bit, slot.held & !bit, slot.open & !bit);
-                    self.remove_if_done(sequence);
-                }
-            }
-        }
-        self.collect();
-        is_freed
     }
 
     /// The number of the next block in memory for a sink; nothing if it has to look on disk first, or to wait.
@@ -502,7 +361,7 @@ impl State {
         unread.map_or(self.end, |(sequence, _)| *sequence)
     }
 
-    fn remove_if_done(&mut self, sequence: Sequence) {
+    pub fn remove_if_done(&mut self, sequence: Sequence) {
         let is_written = self.is_written(sequence);
         let Some(slot) = self.slots.get(&sequence).filter(|slot| slot.held == 0) else { return };
         let is_unkept = slot.open != 0 && !is_written;
@@ -522,7 +381,7 @@ impl State {
     }
 
     /// Forgets segments that nobody needs; their files are removed later.
-    fn collect(&mut self) {
+    pub fn collect(&mut self) {
         if let Some(disk) = &mut self.disk {
             disk.collect();
         }

@@ -5,6 +5,7 @@
 //! One task accepts; each connection has a task of its own ([`connection`]). A broken connection ends alone. When draining, listeners stay
 //! open and connections are read on, until none is left or nothing has arrived for the quiet time.
 
+mod acks;
 mod connection;
 mod handshake;
 mod tls;

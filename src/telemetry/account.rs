@@ -41,15 +41,17 @@ pub enum Reason {
     Rule,
     /// Filtered: left out by sampling.
     Sampled,
+    /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
+    Duplicate,
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = Reason::Sampled as usize + 1;
+pub const REASONS: usize = Reason::Duplicate as usize + 1;
 
 /// What becomes of a record for a given reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The user asked for it to be left out.
+    /// The user asked for it to be left out, or it is there already.
     Filtered,
     /// The destination refused it.
     Rejected,
@@ -74,6 +76,7 @@ impl Reason {
         Self::Corrupt,
         Self::Rule,
         Self::Sampled,
+        Self::Duplicate,
     ];
 
     /// The label in metrics and logs.
@@ -93,13 +96,14 @@ impl Reason {
             Self::Corrupt => "corrupt",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
+            Self::Duplicate => "repeated",
         }
     }
 
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Duplicate => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry
@@ -121,6 +125,7 @@ pub struct Ledger {
     delivered: AtomicU64,
     truncated: AtomicU64,
     lost: [AtomicU64; REASONS],
+    connections_refused: AtomicU64,
 }
 
 impl Ledger {
@@ -132,6 +137,7 @@ impl Ledger {
             delivered: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; REASONS],
+            connections_refused: AtomicU64::new(0),
         }
     }
 
@@ -153,6 +159,16 @@ impl Ledger {
     /// Records that were cut to the service's limit; they count as delivered as well.
     pub fn truncate(&self, records: u64) {
         self.truncated.fetch_add(records, Relaxed);
+    }
+
+    /// Source: a connection was closed at once because there are too many.
+    pub fn refuse_connection(&self) {
+        self.connections_refused.fetch_add(1, Relaxed);
+    }
+
+    /// See [`Self::refuse_connection`]; what they would have brought is not known.
+    pub fn connections_refused(&self) -> u64 {
+        self.connections_refused.load(Relaxed)
     }
 
     /// The counters now.

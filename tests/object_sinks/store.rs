@@ -35,6 +35,8 @@ pub enum Fault {
     DoneButFailed,
     /// Never answered.
     Hang,
+    /// The upload it is about is aborted by another just before.
+    EndUpload,
 }
 
 /// A stored object.
@@ -163,12 +165,13 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     match fault {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Refuse(status, code)) => return Ok(error(status, code)),
+        Some(Fault::EndUpload) => drop(state.lock().unwrap().uploads.remove(query["uploadId"])),
         Some(Fault::DoneButFailed) | None => {}
     }
     let key = head.uri.path().strip_prefix("/bucket/").map(percent_decode);
     let Some(key) = key else { return Ok(error(404, "NoSuchBucket")) };
     let done = state.lock().unwrap().apply(op, key, &query, &head.headers, body);
-    Ok(if fault.is_some() { error(500, "InternalError") } else { done })
+    Ok(if matches!(fault, Some(Fault::DoneButFailed)) { error(500, "InternalError") } else { done })
 }
 
 impl State {

@@ -1,11 +1,16 @@
 //! One connection: handshake, then messages in and acknowledgements out, until the peer hangs up, breaks the protocol, or we end.
 //!
 //! ```text
-//! socket ─ read_buf ─► buffer ─ FrameScanner ─► whole messages, split off without a copy ─ Intake::submit ─► replies ─► socket
+//! socket ─ read_buf ─► buffer ─ FrameScanner ─► whole messages, split off without a copy ─ Intake::submit ─┐
+//!    ▲                                                                                                       │
+//!    └────────────────── the journal is durable to there ─ Acks (a bounded window) ◄── acknowledgements ─────┘
 //! ```
 //!
 //! Reading and writing take turns in one task: a peer that does not take its acknowledgements is not read either, and closed after
-//! [`PATIENCE`](super::PATIENCE). Memory: the buffer grows with what has arrived, never with what was announced, and is given back when the connection rests.
+//! [`PATIENCE`](super::PATIENCE). Nobody waits for an acknowledgement in order to read on, until the window is full. Messages whose
+//! acknowledgement was not written, or was when the connection broke, are told to the intakes: they will come again.
+//!
+//! Memory: the buffer grows with what has arrived, never with what was announced, and is given back when the connection rests.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +19,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use super::acks::{Ack, Acks};
 use super::handshake::{Handshake, PING_BYTES_MAX};
 use super::{Peer, Shared, Stream, is_true};
 use crate::chunk::Chunk;
 use crate::decode::{FrameErrorKind, FrameScanner, Limits};
+use crate::process::Submitted;
 use crate::source::{Intake as _, Intakes, now_ns};
 
 /// Bytes asked for by one read: the first of a connection, and most. A read that is full doubles it, one that is nearly empty halves it.
@@ -37,6 +44,8 @@ const REST_INTERVAL: Duration = Duration::from_secs(2);
 /// What a wait for bytes came to.
 enum Arrival {
     Bytes,
+    /// None, but acknowledgements are due.
+    AckDue,
     /// The peer closed.
     End,
     /// Nothing for [`REST_INTERVAL`].
@@ -83,13 +92,21 @@ pub(super) async fn serve<S: Stream, I: Intakes>(stream: S, peer: Peer, shared: 
         0
     };
     let mut intake = shared.intakes.intake();
-    connection.messages(&shared, &limits, taken, &mut intake).await;
+    let mut acks = Acks::new(shared.intakes.durable());
+    let mut is_sound = connection.messages(&shared, &limits, taken, &mut intake, &mut acks).await;
+    is_sound = is_sound && connection.write_last(&shared, &mut acks).await;
     // What is held back for more pieces goes on now.
     let work = shared.activity.work();
     intake.finish().await;
     drop(work);
     if let Err(error) = timeout(patience, connection.stream.shutdown()).await.unwrap_or(Ok(())) {
         tracing::trace!(%peer, %error, "shutdown");
+        is_sound = false;
+    }
+    acks.take_waiting().for_each(|ack| shared.intakes.unacknowledged(&ack.messages, ack.after));
+    if !is_sound {
+        // Written is not read: a peer that broke off may have missed these.
+        shared.intakes.unacknowledged(&acks.take_on_the_way(), 0);
     }
     tracing::debug!(%peer, "closed");
 }
@@ -101,6 +118,7 @@ impl<S: Stream> Connection<S> {
         let handshake = Handshake::new(&shared.config)?;
         self.reply(&handshake.helo()).await.ok()?;
         let mut scanner = FrameScanner::new(&Limits { frame_bytes_max: PING_BYTES_MAX, ..Limits::default() });
+        let mut acks = Acks::new(shared.intakes.durable());
         let ping = loop {
             match scanner.scan_one(&self.buffer) {
                 Ok(0) => {}
@@ -110,8 +128,8 @@ impl<S: Stream> Connection<S> {
                     return None;
                 }
             }
-            match self.arrival(0).await {
-                Ok(Arrival::Bytes | Arrival::Nothing) => {}
+            match self.arrival(0, &mut acks).await {
+                Ok(Arrival::Bytes | Arrival::AckDue | Arrival::Nothing) => {}
                 Ok(Arrival::End | Arrival::Closing) | Err(_) => return None,
             }
         };
@@ -127,8 +145,16 @@ impl<S: Stream> Connection<S> {
         Some(ping.len() as u64)
     }
 
-    /// Reads messages to the end; `taken` bytes of the connection were the handshake's.
-    async fn messages<I: Intakes>(&mut self, shared: &Shared<I>, limits: &Limits, taken: u64, intake: &mut I::Intake) {
+    /// Reads messages to the end; `taken` bytes of the connection were the handshake's. False if the connection is no good any more,
+    /// not even for acknowledgements.
+    async fn messages<I: Intakes>(
+        &mut self,
+        shared: &Shared<I>,
+        limits: &Limits,
+        taken: u64,
+        intake: &mut I::Intake,
+        acks: &mut Acks,
+    ) -> bool {
         let peer = self.peer;
         let mut scanner = FrameScanner::new(limits);
         // The messages say their tags.
@@ -139,7 +165,8 @@ impl<S: Stream> Connection<S> {
                 Err(error) => {
                     intake.lose_frame(error.kind);
                     let offset = taken + error.offset;
-                    return tracing::warn!(%peer, offset, reason = %error.kind, "connection closed: broken frame");
+                    tracing::warn!(%peer, offset, reason = %error.kind, "connection closed: broken frame");
+                    return true;
                 }
             };
             if whole > 0 {
@@ -154,27 +181,37 @@ impl<S: Stream> Connection<S> {
                     received_ns: now_ns(),
                     position: None,
                 };
-                let work = shared.activity.work();
-                let submitted = intake.submit(chunk).await;
-                drop(work);
-                let replied = self.reply(&submitted.replies).await;
-                if let Some(error) = submitted.broken {
+                let (submitted, mut is_sound) = self.submit(shared, intake, chunk, acks).await;
+                let broken = submitted.broken;
+                let is_silent = submitted.replies.is_empty();
+                acks.push(submitted);
+                is_sound = is_sound && self.write_due(shared, acks).await;
+                if let Some(error) = broken {
                     let offset = offset + error.offset;
-                    return tracing::warn!(%peer, offset, reason = %error.kind, "connection closed: broken frame");
+                    tracing::warn!(%peer, offset, reason = %error.kind, "connection closed: broken frame");
+                    return is_sound;
                 }
-                if replied.is_err() {
-                    return;
+                if !is_sound {
+                    return false;
                 }
-                if self.is_trickle && submitted.replies.is_empty() {
+                if self.is_trickle && is_silent && !acks.is_asked_for() {
                     tokio::time::sleep(GATHER_PAUSE).await;
                 }
                 // An error behind these messages shows now, not with the next bytes.
                 continue;
             }
-            let ended = match self.arrival(scanner.missing(self.buffer.len())).await {
+            let arrival = self.arrival(scanner.missing(self.buffer.len()), acks).await;
+            let is_sound = arrival.is_ok();
+            let ended = match arrival {
                 Ok(Arrival::Bytes) => {
                     shared.activity.touch();
                     continue;
+                }
+                Ok(Arrival::AckDue) => {
+                    if self.write_due(shared, acks).await {
+                        continue;
+                    }
+                    "acknowledgements were not taken"
                 }
                 Ok(Arrival::Nothing) => {
                     self.rest();
@@ -188,8 +225,73 @@ impl<S: Stream> Connection<S> {
                     "the connection was lost"
                 }
             };
-            return self.end(ended, taken + scanner.offset(), intake);
+            self.end(ended, taken + scanner.offset(), intake);
+            return is_sound;
         }
+    }
+
+    /// Takes a chunk in, once the window of acknowledgements has room; writes those that come due meanwhile, as the journal may
+    /// be full for long. False if one could not be written.
+    async fn submit<I: Intakes>(
+        &mut self,
+        shared: &Shared<I>,
+        intake: &mut I::Intake,
+        chunk: Chunk,
+        acks: &mut Acks,
+    ) -> (Submitted, bool) {
+        let work = shared.activity.work();
+        let mut is_sound = true;
+        let mut closing = self.closing.clone();
+        while is_sound && acks.is_full() {
+            tokio::select! {
+                () = acks.due() => is_sound = self.write_due(shared, acks).await,
+                // What has been read is taken in all the same.
+                () = is_true(&mut closing) => break,
+            }
+        }
+        let mut submit = std::pin::pin!(intake.submit(chunk));
+        let submitted = loop {
+            tokio::select! {
+                biased;
+                submitted = &mut submit => break submitted,
+                () = acks.due(), if is_sound => is_sound = self.write_due(shared, acks).await,
+            }
+        };
+        drop(work);
+        (submitted, is_sound)
+    }
+
+    /// Writes the acknowledgements that are due. False if the peer did not take them.
+    async fn write_due<I: Intakes>(&mut self, shared: &Shared<I>, acks: &mut Acks) -> bool {
+        let Some(due) = acks.take_due() else { return true };
+        let Ack { after, bytes, messages } = &due;
+        let is_sound = self.reply(bytes).await.is_ok();
+        if is_sound {
+            acks.wrote(&due);
+            shared.intakes.acknowledged(messages);
+        } else {
+            shared.intakes.unacknowledged(messages, *after);
+        }
+        is_sound
+    }
+
+    /// Nothing more is read; writes the acknowledgements that come due in time. False if the peer did not take them.
+    async fn write_last<I: Intakes>(&mut self, shared: &Shared<I>, acks: &mut Acks) -> bool {
+        let deadline = tokio::time::Instant::now() + self.patience;
+        while !acks.is_empty() {
+            match timeout_at(deadline, acks.due()).await {
+                Ok(()) => {
+                    if !self.write_due(shared, acks).await {
+                        return false;
+                    }
+                }
+                Err(_) => {
+                    tracing::warn!(peer = %self.peer, "connection closed: the journal is not durable in time to acknowledge");
+                    break;
+                }
+            }
+        }
+        true
     }
 
     /// The stream is at its end: half a message is lost.
@@ -201,14 +303,15 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits for bytes behind those in the buffer; `missing` of them at least are known to come.
-    async fn arrival(&mut self, missing: usize) -> io::Result<Arrival> {
+    /// Waits for bytes behind those in the buffer, of which at least `missing` are known to come, or for something else to do.
+    async fn arrival(&mut self, missing: usize, acks: &mut Acks) -> io::Result<Arrival> {
         // The buffer at most doubles, whatever was announced.
         let room = missing.clamp(self.read_bytes, self.buffer.len().max(self.read_bytes));
         self.buffer.reserve(room);
         let room = self.buffer.capacity() - self.buffer.len();
         let read = tokio::select! {
             biased;
+            () = acks.due() => return Ok(Arrival::AckDue),
             read = self.stream.read_buf(&mut self.buffer) => read?,
             () = is_true(&mut self.closing) => return Ok(Arrival::Closing),
             () = tokio::time::sleep(REST_INTERVAL) => return Ok(Arrival::Nothing),
@@ -245,94 +348,4 @@ impl<S: Stream> Connection<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-    use tokio::io::{DuplexStream, duplex};
-
-    use super::super::{Activity, Config};
-    use super::*;
-    use crate::chunk::SourceId;
-    use crate::journal::Durable;
-    use crate::process::Submitted;
-    use crate::source::Intake;
-
-    const MESSAGE: &[u8] = b"\x93\xa1t\x01\x80";
-
-    /// Answers each chunk with a long reply, and counts.
-    #[derive(Clone, Default)]
-    struct Replying {
-        chunks: Arc<AtomicUsize>,
-        finished: Arc<AtomicUsize>,
-    }
-
-    impl Intakes for Replying {
-        type Intake = Self;
-
-        fn intake(&self) -> Self {
-            self.clone()
-        }
-
-        fn durable(&self) -> Durable {
-            Durable::at_once()
-        }
-
-        fn source(&self) -> SourceId {
-            0
-        }
-    }
-
-    impl Intake for Replying {
-        async fn submit(&mut self, _chunk: Chunk) -> Submitted {
-            self.chunks.fetch_add(1, Relaxed);
-            Submitted { replies: vec![b'r'; 100], ..Submitted::default() }
-        }
-
-        async fn finish(&mut self) {
-            self.finished.fetch_add(1, Relaxed);
-        }
-
-        async fn flush_partials(&mut self, _now_ns: i64) {}
-
-        fn lose_frame(&self, kind: FrameErrorKind) {
-            panic!("{kind}");
-        }
-
-        fn truncate(&self, _records: u64) {}
-    }
-
-    fn shared(intakes: Replying, closing: watch::Receiver<bool>) -> Arc<Shared<Replying>> {
-        let patience = Duration::from_millis(50);
-        Arc::new(Shared { config: Config::default(), intakes, activity: Activity::new(), closing, patience })
-    }
-
-    async fn write_until_refused(client: &mut DuplexStream) {
-        while client.write_all(MESSAGE).await.is_ok() {}
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_takes_no_replies_is_given_up() {
-        let intakes = Replying::default();
-        let (_close, closing) = watch::channel(false);
-        let (mut client, server) = duplex(256);
-        let served = tokio::spawn(serve(server, Peer::Unix(1), shared(intakes.clone(), closing)));
-        timeout(Duration::from_secs(30), write_until_refused(&mut client)).await.unwrap();
-        served.await.unwrap();
-        assert!(intakes.chunks.load(Relaxed) >= 3, "256 bytes hold two replies of 100");
-        assert_eq!(intakes.finished.load(Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_silent_peer_is_let_go_when_the_source_ends() {
-        let intakes = Replying::default();
-        let (close, closing) = watch::channel(false);
-        let (mut client, server) = duplex(256);
-        let served = tokio::spawn(serve(server, Peer::Unix(1), shared(intakes.clone(), closing)));
-        client.write_all(MESSAGE).await.unwrap();
-        client.read_exact(&mut [0; 100]).await.unwrap();
-        close.send(true).unwrap();
-        served.await.unwrap();
-        assert_eq!(client.read(&mut [0; 100]).await.unwrap(), 0);
-        assert_eq!((intakes.chunks.load(Relaxed), intakes.finished.load(Relaxed)), (1, 1));
-    }
-}
+mod tests;

@@ -1,0 +1,146 @@
+//! The stages after decode, joined over one record at a time: parse, redact, route, encode into the block in hand.
+
+use std::sync::Arc;
+
+use super::{BLOCK_BYTES_MAX, Pipeline};
+use crate::decode::Joined;
+use crate::encode::{Fragment, encode};
+use crate::envoy::Parser;
+use crate::journal::block::{Block, Entry, Partition};
+use crate::record::Record;
+use crate::route::{Decision, TagView};
+use crate::telemetry::account::{Ledger, REASONS, Reason};
+
+/// What a record takes as a rule, for the first guess of how many there will be.
+const USUAL_RECORD_BYTES: usize = 512;
+
+/// What separates the container's name from the task's id in a FireLens tag.
+const FIRELENS: &str = "-firelens-";
+
+/// Counts of one block, entered into the ledger once.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) received: u64,
+    pub(super) routed: u64,
+    pub(super) truncated: u64,
+    pub(super) lost: [u64; REASONS],
+}
+
+impl Tally {
+    pub(super) fn lose(&mut self, reason: Reason) {
+        self.received += 1;
+        self.lost[reason as usize] += 1;
+    }
+
+    pub(super) fn enter(&self, ledger: &Ledger) {
+        ledger.receive(self.received);
+        ledger.truncate(self.truncated);
+        for reason in Reason::ALL {
+            if self.lost[reason as usize] > 0 {
+                ledger.lose(reason, self.lost[reason as usize]);
+            }
+        }
+    }
+}
+
+/// The stages after decode, over one record at a time.
+pub(super) struct Stage {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) parser: Parser,
+    pub(super) block: Block,
+    /// The last tag seen, with what follows from it.
+    pub(super) tag: Option<Tag>,
+    pub(super) tally: Tally,
+}
+
+/// A tag, and what is the same for all its records.
+pub(super) struct Tag {
+    bytes: Box<[u8]>,
+    text: Box<str>,
+    view: TagView,
+    /// The container's name, from a FireLens tag.
+    container: Option<Box<str>>,
+}
+
+impl Stage {
+    /// Makes room for the records of a chunk of that size: JSON lines come out about as long as they came in.
+    pub(super) fn reserve(&mut self, chunk_bytes: usize) {
+        let wanted = (chunk_bytes + chunk_bytes / 4).min(BLOCK_BYTES_MAX + BLOCK_BYTES_MAX / 8);
+        if self.block.bytes.is_empty() {
+            self.block.bytes = self.pipeline.buffers.take(wanted);
+            self.block.index.reserve(wanted / USUAL_RECORD_BYTES);
+        }
+    }
+
+    pub(super) fn joined(&mut self, joined: &Joined, fragment: &Fragment) {
+        let mut record = Record::new();
+        joined.fill(&mut record);
+        self.tally.truncated += u64::from(joined.truncated);
+        self.record(&joined.tag, &mut record, fragment);
+    }
+
+    pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
+        if let Some(line) = record.log_line() {
+            self.parser.parse(line, record);
+        }
+        self.pipeline.redactor.redact(record);
+        self.tally.received += 1;
+        if self.tag.as_ref().is_none_or(|known| *known.bytes != *tag) {
+            self.tag = Some(Tag::new(tag, &self.pipeline));
+        }
+        let Some(tag) = &self.tag else { return };
+        match self.pipeline.router.decide(&tag.view, record) {
+            Decision::Filtered(reason) => self.tally.lost[reason as usize] += 1,
+            Decision::To(sinks) => {
+                let partition = partition(&mut self.block.partitions, tag, &self.pipeline.partition_keys, record);
+                encode(record, fragment, &mut self.block.bytes);
+                let time_ms = record.time_ns.div_euclid(1_000_000);
+                let end = self.block.bytes.len() as u32;
+                self.block.index.push(Entry { time_ms, sinks, end, partition });
+                self.block.sinks |= sinks;
+                self.tally.routed += 1;
+            }
+        }
+    }
+}
+
+impl Tag {
+    fn new(bytes: &[u8], pipeline: &Pipeline) -> Self {
+        let mut text = Vec::new();
+        // A tag names streams and objects: what a sender hides in it must not get there unredacted.
+        pipeline.redactor.scrub_text(bytes, &mut text);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
+        Self { bytes: bytes.into(), view: pipeline.router.for_tag(text.as_bytes()), text: text.into(), container }
+    }
+}
+
+/// The number of the record's partition in the block; in a run of like records that of the record before.
+fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], record: &Record<'_>) -> u32 {
+    let is_same = |partition: &Partition| {
+        partition.tag == tag.text
+            && keys
+                .iter()
+                .zip(&partition.values)
+                .all(|(key, value)| value.as_bytes() == partition_value(key, tag, record))
+    };
+    // Backwards: the last one is the likeliest.
+    if let Some(place) = partitions.iter().rposition(is_same) {
+        return place as u32;
+    }
+    let value = |key: &str| String::from_utf8_lossy(partition_value(key, tag, record)).into();
+    partitions.push(Partition { tag: tag.text.clone(), values: keys.iter().map(|key| value(key)).collect() });
+    (partitions.len() - 1) as u32
+}
+
+fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
+    let field = || record.get_by_name(key.as_bytes()).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+    match key {
+        "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
+        "container_name" => match &tag.container {
+            Some(container) => container.as_bytes(),
+            None => field().strip_prefix(b"/").unwrap_or(field()),
+        },
+        _ => field(),
+    }
+}
