@@ -51,6 +51,7 @@ async fn child() {
         id: 0,
         name: "test".into(),
         reader: readers.remove(0),
+        dead_letters: meshlens::sink::dead_letters::DeadLetters::default(),
         ledger: ledger.clone(),
         metadata: metadata_seen,
         partition_keys: Arc::from([]),

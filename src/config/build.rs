@@ -14,9 +14,11 @@ use super::problem::{Problem, Problems};
 use super::quantity::{Count, Period, Size};
 use super::raw;
 use crate::redact::Secret;
+use crate::sink::dead_letters;
 use crate::telemetry::logs;
 use crate::{journal, redact};
 
+mod admin;
 mod enrich;
 mod file_sink;
 mod route;
@@ -58,6 +60,7 @@ impl<'a> Builder<'a> {
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
+        let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
@@ -65,9 +68,11 @@ impl<'a> Builder<'a> {
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             route,
             journal: self.journal(&root.journal.unwrap_or_default()),
+            dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),
             sinks,
             grace,
             quiet,
+            admin,
             log: self.log(&root.log.unwrap_or_default()),
             hostname,
             warnings: Vec::new(),
@@ -286,6 +291,14 @@ impl<'a> Builder<'a> {
             ),
             segment_bytes,
         }
+    }
+
+    fn dead_letters(&mut self, raw: raw::DeadLetters) -> Option<dead_letters::Config> {
+        let table = Path::root().key("dead_letters");
+        let default = dead_letters::Config::BYTES_MAX_DEFAULT;
+        let bytes_max = self.bytes(&table, "bytes_max", raw.bytes_max, default, MIB, 16 << 40);
+        let dir = self.required(&table, "dir", raw.dir, "must be a directory");
+        (!dir.is_empty()).then(|| dead_letters::Config { dir: PathBuf::from(dir), bytes_max })
     }
 
     fn shutdown(&mut self, raw: raw::Shutdown) -> (Duration, Duration) {

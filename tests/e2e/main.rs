@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod exposition;
 mod fake_aws;
 mod process;
 mod sender;
@@ -16,10 +17,13 @@ mod traffic;
 
 mod stage;
 
+mod admin;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
+mod journal;
 mod million;
 mod oneoff;
 mod redaction;
 mod shutdown;
+mod start;

@@ -23,6 +23,7 @@ pub struct Run {
     environment: Vec<(String, String)>,
     stdin: Option<Vec<u8>>,
     under: Vec<String>,
+    is_unread: bool,
 }
 
 impl Run {
@@ -33,6 +34,7 @@ impl Run {
             environment: Vec::new(),
             stdin: None,
             under: Vec::new(),
+            is_unread: false,
         }
     }
 
@@ -60,6 +62,12 @@ impl Run {
         self
     }
 
+    /// Nobody reads its standard output: the pipe is closed on the other side.
+    pub fn without_reader(mut self) -> Self {
+        self.is_unread = true;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Process {
         // Another build of it, such as an image's or a release, by `MESHLENS_BINARY`.
@@ -82,6 +90,7 @@ impl Run {
             // A process that ended early does not read; its exit tells more than this pipe.
             std::thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
+        drop(child.stdout.take_if(|_| self.is_unread));
         let (stdout, stderr) = (Output::collect(child.stdout.take()), Output::collect(child.stderr.take()));
         Process { child, stdout, stderr, peak_kib: 0, begun: Instant::now(), arguments: self.arguments }
     }
@@ -271,7 +280,7 @@ const WORDS: [&str; 6] = ["received", "delivered", "filtered", "rejected", "drop
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     pub parts: Vec<Part>,
-    totals: BTreeMap<&'static str, u64>,
+    pub totals: BTreeMap<&'static str, u64>,
     /// Word, name, count: what stands in brackets.
     details: Vec<(&'static str, String, u64)>,
 }

@@ -42,6 +42,10 @@ const RENAME_BYTES_MAX: usize = 8;
 /// Bytes handed to the compressor between two looks at an object's size; bounds by how much an object exceeds its limits.
 const RUN_BYTES_MAX: usize = 64 << 10;
 
+/// The age of an object while the journal's disk is more than half full: what is open keeps its segments there. Not less, since
+/// it may be another sink that lags, for hours.
+pub const PRESSED_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// Which time the dates in a key are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dates {
@@ -159,6 +163,7 @@ pub struct Objects {
     slots: Vec<Slot>,
     by_prefix: HashMap<Arc<str>, usize>,
     returning: returning::Queue,
+    is_pressed: bool,
     next: ObjectId,
     /// How many records of the sink were read.
     ordinal: u64,
@@ -182,6 +187,7 @@ impl Objects {
             by_prefix: HashMap::new(),
             next: returning.len() as ObjectId,
             returning,
+            is_pressed: false,
             ordinal: 0,
             is_crowded: false,
             ways: Vec::new(),
@@ -244,7 +250,7 @@ impl Objects {
 
     /// Finishes the objects that have reached their age.
     pub fn finish_aged(&mut self, now: Instant, out: &mut Vec<Piece>) {
-        let age_max = self.plan.object_age_max;
+        let age_max = self.age_max();
         self.finish_where(|object| now.saturating_duration_since(object.opened) >= age_max, out);
     }
 
@@ -276,6 +282,14 @@ impl Objects {
         }
     }
 
+    /// Finishes the object that has been open for longest, of those that may be finished at any time.
+    pub fn finish_oldest(&mut self, out: &mut Vec<Piece>) {
+        let oldest = self.objects().min_by_key(|object| object.identity.first).map(|object| object.identity.id);
+        if let Some(id) = oldest {
+            self.finish_where(|object| object.identity.id == id, out);
+        }
+    }
+
     /// Objects of before the restart that turned out to be settled; their notes are not needed any more.
     pub fn take_settled(&mut self) -> Vec<Arc<Identity>> {
         self.returning.take_settled()
@@ -286,11 +300,21 @@ impl Objects {
         self.plan.object_age_max = self.plan.object_age_max.min(object_age_max);
     }
 
+    /// Whether records that wait in objects take room that the journal needs: they are finished at [`PRESSED_AGE_MAX`] then.
+    pub fn press(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+    }
+
+    fn age_max(&self) -> Duration {
+        let pressed = if self.is_pressed { PRESSED_AGE_MAX } else { Duration::MAX };
+        self.plan.object_age_max.min(pressed)
+    }
+
     /// When the next object reaches its age.
     pub fn next_aged(&self) -> Option<Instant> {
         let opened = self.objects().map(|object| object.opened).min()?;
         // An age beyond the clock's range is never reached.
-        opened.checked_add(self.plan.object_age_max)
+        opened.checked_add(self.age_max())
     }
 
     /// Open objects.

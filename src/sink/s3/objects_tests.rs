@@ -196,6 +196,10 @@ fn an_object_ends_at_its_age_and_the_largest_on_demand() {
     out.clear();
     objects.finish_largest_above(50_000, &mut out);
     assert_eq!(keys(&out), ["t1/i1-s-0000000000000002.ndjson"]);
+    objects.press(true);
+    assert_eq!(objects.next_aged(), Some(later + PRESSED_AGE_MAX));
+    objects.press(false);
+    assert_eq!(objects.next_aged(), Some(later + Duration::from_secs(60)));
     objects.hurry(Duration::ZERO);
     assert_eq!(objects.next_aged(), Some(later));
 }
