@@ -112,6 +112,15 @@ impl Tally {
         self.connections.load(Relaxed)
     }
 
+    /// Records that were written to a file: sent, and as good as acknowledged.
+    pub fn write(&self, records: Range<u64>) {
+        for n in records.clone() {
+            self.sends[n as usize].fetch_add(1, Relaxed);
+        }
+        self.ack(&records);
+        self.next.store(records.end, Relaxed);
+    }
+
     fn take(&self, batch: usize) -> Option<Range<u64>> {
         if self.stop.load(Relaxed) {
             return None;
@@ -161,6 +170,11 @@ impl Client {
     pub fn new(address: SocketAddr) -> Self {
         let (mode, batch, window, connections) = (Mode::Packed, 500, 8, 1);
         Self { address, mode, batch, window, connections, rate: None, reconnect: None, resend: true }
+    }
+
+    /// Whether its connections end in the middle of what they say.
+    pub fn is_cut(&self) -> bool {
+        self.reconnect.is_some_and(|(_, farewell)| farewell == Farewell::Cut)
     }
 
     /// Sends until all records of the tally are sent or it is stopped, and all is acknowledged or given up.

@@ -15,13 +15,16 @@ mod process;
 mod sender;
 mod traffic;
 
+mod reliability;
 mod stage;
 
 mod admin;
 mod broken;
 mod fake_aws_selftest;
+mod fault_table;
 mod faults;
 mod journal;
+mod kill;
 mod million;
 mod oneoff;
 mod redaction;
