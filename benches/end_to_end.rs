@@ -63,6 +63,20 @@ fn main() {
     for (name, to) in [("cloudwatch", "cloudwatch:g/s"), ("firehose", "firehose:f"), ("s3", "s3://bucket/p")] {
         measure(name, &["--to", to], &stream(&made, Mode::Message), Mode::Message, 1, records);
     }
+    let directory = tempfile::tempdir().unwrap();
+    let journal = format!("journal.dir={}", directory.path().display());
+    let always = ["--set", "journal.persist=always", "--set", &journal];
+    let (discard, all_kept) =
+        (["--to", "discard"], ["--to", "cloudwatch:g/s", "--to", "firehose:f", "--to", "s3://bucket/p"]);
+    measure("disk", &[&discard[..], &always].concat(), &stream(real, Mode::Message), Mode::Message, 1, records);
+    measure(
+        "disk, three",
+        &[&all_kept[..], &always].concat(),
+        &stream(&made, Mode::Message),
+        Mode::Message,
+        1,
+        records,
+    );
     let all = ["--to", "cloudwatch:g/s", "--to", "firehose:f", "--to", "s3://bucket/p"];
     measure("all three", &all, &stream(&made, Mode::Message), Mode::Message, 1, records);
 }

@@ -37,7 +37,7 @@ use thiserror::Error;
 
 pub use self::ack::write_ack;
 pub use self::entry::{Entries, EntryError};
-pub use self::inflate::{InflateError, decompress};
+pub use self::inflate::{InflateError, Inflater, decompress};
 pub use self::json::transcode;
 pub use self::partial::{Joined, Offer, PartialLimits, Rejoiner};
 pub use self::scan::FrameScanner;

@@ -96,7 +96,9 @@ pub struct Config {
     /// Bytes of segments on disk.
     pub disk_bytes_max: u64,
     /// Bytes that must stay free on the file system.
-    pub disk_free_bytes_min: u64,
+    ///
+    /// None: 64 MiB, or a tenth of a file system smaller than ten times that.
+    pub disk_free_bytes_min: Option<u64>,
     /// A segment is finished at about this size.
     pub segment_bytes: u64,
     /// What happens when there is no room any more.
@@ -110,7 +112,7 @@ impl Default for Config {
             dir: None,
             memory_bytes_max: 64 << 20,
             disk_bytes_max: 1 << 30,
-            disk_free_bytes_min: 64 << 20,
+            disk_free_bytes_min: None,
             segment_bytes: 16 << 20,
             when_full: WhenFull::Block,
         }

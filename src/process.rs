@@ -6,6 +6,7 @@
 //! [`BLOCK_BYTES_MAX`] in between, so that a large message needs no memory of its own size.
 
 pub mod lines;
+mod memory;
 pub mod repeats;
 mod stage;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::memory::{Memory, Pieces};
 use self::repeats::{Begun, ChunkKey, Repeats};
 use self::stage::{Stage, Tally};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
@@ -56,6 +58,7 @@ pub struct Pipeline {
     fragment: watch::Receiver<Arc<Fragment>>,
     partition_keys: Arc<[Box<str>]>,
     buffers: Arc<Pool>,
+    memory: Arc<Memory>,
 }
 
 impl Pipeline {
@@ -74,6 +77,7 @@ impl Pipeline {
             fragment: fragments(config.enrich.clone(), metadata, tasks),
             partition_keys: config.partition_keys.clone(),
             buffers: Arc::default(),
+            memory: Arc::default(),
         }))
     }
 }
@@ -174,6 +178,7 @@ impl Intakes {
             ledger: self.ledger.clone(),
             limits: self.limits,
             rejoiner: Rejoiner::new(PartialLimits::default()),
+            pieces: Pieces::new(self.pipeline.memory.clone()),
             appended: 0,
             inflated: Vec::new(),
             transcoded: Vec::new(),
@@ -193,6 +198,8 @@ pub struct Intake {
     ledger: Arc<Ledger>,
     limits: decode::Limits,
     rejoiner: Rejoiner,
+    /// What the rejoiner holds, counted over all connections.
+    pieces: Pieces,
     /// One past the last block appended.
     appended: Sequence,
     /// Buffer of decompressed bodies, used again.
@@ -217,7 +224,7 @@ impl Drop for Intake {
 }
 
 /// A buffer larger than this is given back after use: one giant message must not hold its memory for the connection's life.
-const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;
+const BUFFER_KEPT_BYTES_MAX: usize = 512 << 10;
 
 impl Intake {
     /// Processes a chunk and appends its block; waits while the journal is full.
@@ -241,6 +248,7 @@ impl Intake {
         if let Some(error) = &submitted.broken {
             self.lose_frame(error.kind);
         }
+        self.pieces.count(&mut self.rejoiner);
         self.flush_due(chunk.received_ns, &fragment);
         self.append_last(chunk.position).await;
         self.taken();
@@ -283,11 +291,13 @@ impl Intake {
         }
     }
 
-    /// Passes on lines whose next piece did not come in time; to be called now and then on a quiet connection.
+    /// Passes on lines whose next piece did not come in time, and gives buffers back; to be called now and then on a quiet connection.
     pub async fn flush_partials(&mut self, now_ns: i64) {
+        (self.inflated, self.transcoded) = (Vec::new(), Vec::new());
         if !self.rejoiner.is_empty() {
             let fragment = self.stage.pipeline.fragment.borrow().clone();
             self.flush_due(now_ns, &fragment);
+            self.pieces.count(&mut self.rejoiner);
             self.append().await;
         }
     }
@@ -348,7 +358,7 @@ impl Intake {
             let result = match (repeated, message.body) {
                 (Some(after), body) => {
                     submitted.after = submitted.after.max(after);
-                    self.leave_out(body, received_ns)
+                    self.leave_out(body, received_ns).await
                 }
                 (None, Body::Entries(entries)) => {
                     self.entries(message.tag, entries, received_ns, &mut record, fragment).await;
@@ -356,13 +366,14 @@ impl Intake {
                 }
                 (None, Body::Compressed { compression, bytes }) => {
                     let mut inflated = std::mem::take(&mut self.inflated);
-                    let result = decode::decompress(compression, bytes, &self.limits, &mut inflated);
-                    if result.is_ok() {
+                    let memory = self.stage.pipeline.memory.clone();
+                    let permit = memory.inflate(compression, bytes, &self.limits, &mut inflated).await;
+                    if permit.is_ok() {
                         let entries = Entries::packed(&inflated, &self.limits);
                         self.entries(message.tag, entries, received_ns, &mut Record::new(), fragment).await;
                     }
                     self.inflated = kept(inflated);
-                    result
+                    permit.map(drop)
                 }
                 (None, Body::OtherSignal(signal)) => {
                     tracing::warn!(signal, "message holds no logs (fluent_signal), dropped");
@@ -412,7 +423,7 @@ impl Intake {
     }
 
     /// Counts the records of a message that was taken in before.
-    fn leave_out(&mut self, body: Body<'_>, received_ns: i64) -> Result<(), decode::InflateError> {
+    async fn leave_out(&mut self, body: Body<'_>, received_ns: i64) -> Result<(), decode::InflateError> {
         let count = |mut entries: Entries<'_>| {
             let mut record = Record::new();
             std::iter::from_fn(|| entries.next_into(&mut record, received_ns).map(drop)).count()
@@ -421,7 +432,8 @@ impl Intake {
             Body::Entries(entries) => count(entries),
             Body::Compressed { compression, bytes } => {
                 let mut inflated = std::mem::take(&mut self.inflated);
-                decode::decompress(compression, bytes, &self.limits, &mut inflated)?;
+                let memory = self.stage.pipeline.memory.clone();
+                let _permit = memory.inflate(compression, bytes, &self.limits, &mut inflated).await?;
                 let records = count(Entries::packed(&inflated, &self.limits));
                 self.inflated = kept(inflated);
                 records
@@ -452,7 +464,7 @@ impl Intake {
                 }
                 Ok(()) => match self.rejoiner.offer(tag, record, received_ns) {
                     Offer::NotPartial => self.stage.record(tag, record, fragment),
-                    Offer::Held => {}
+                    Offer::Held => self.flush_due(received_ns, fragment),
                     Offer::Complete(joined) => self.stage.joined(&joined, fragment),
                     Offer::Orphan => self.stage.tally.lose(Reason::TooLarge),
                 },
@@ -503,3 +515,6 @@ fn kept(mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.clear();
     buffer
 }
+
+#[cfg(test)]
+mod tests;

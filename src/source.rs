@@ -6,6 +6,7 @@
 //!
 //! Cost: one read and one chunk for up to 256 KiB, a clock reading and a channel hop per chunk, nothing per record.
 
+pub mod descriptors;
 pub mod forward;
 pub mod lines;
 

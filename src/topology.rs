@@ -101,6 +101,7 @@ impl Signals {
 pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     let mut signals = Signals::install()?;
     let panics = panics::watch();
+    source::descriptors::raise(source::descriptors::wanted(&config.sources));
     let bound = bind(&config)?;
     let admin = admin::bind(&config.admin).context("admin.listen")?;
     let mut account = Account {

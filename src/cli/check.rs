@@ -79,7 +79,7 @@ fn pipeline(loaded: &Loaded) -> String {
     let shutdown = format!("within {}, a source is done when quiet for {}", Period(config.grace), Period(config.quiet));
     section(&mut out, "shutdown", [shutdown, stop_timeout(config)]);
     section(&mut out, "admin", admin(&config.admin));
-    section(&mut out, "warnings", config.warnings.iter().cloned());
+    section(&mut out, "warnings", config.warnings.iter().cloned().chain(descriptors(&config.sources)));
     let permissions = iam::permissions(&config.sinks, &loaded.document);
     section(&mut out, "IAM actions", permissions.iter().map(permission));
     out.push_str("configuration is valid\n");
@@ -98,6 +98,14 @@ fn section(out: &mut String, heading: &str, lines: impl IntoIterator<Item = Stri
         writeln!(out, "  {line}").ok();
     }
     out.push('\n');
+}
+
+/// What is wrong with the limit of file descriptors, here: where it runs, it may be another.
+fn descriptors(sources: &[source::Config]) -> Option<String> {
+    let (wanted, limit) = (source::descriptors::wanted(sources), source::descriptors::limit()?);
+    (wanted > limit).then(|| {
+        format!("connections_max of all sources may need {wanted} file descriptors; the hard limit (ulimit -Hn) here is {limit}")
+    })
 }
 
 fn source(source: &source::Config) -> String {

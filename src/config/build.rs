@@ -34,6 +34,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1 << 20;
 
+/// Files of a journal at most.
+const SEGMENTS_MAX: u64 = 256;
+
 /// What every part of the building needs, and what it leaves behind.
 pub struct Builder<'a> {
     /// Where values stand; refused ones included.
@@ -259,12 +262,20 @@ impl<'a> Builder<'a> {
             self.refuse(&table.key("persist"), "needs `dir`, a directory to write to");
         }
         let disk_bytes_max =
-            self.bytes(&table, "disk_bytes_max", raw.disk_bytes_max, default.disk_bytes_max, 4 * MIB, 16 << 40);
+            self.bytes(&table, "disk_bytes_max", raw.disk_bytes_max, default.disk_bytes_max, 4 * MIB, 256 << 30);
         // A few segments at least, so that what is delivered gives room again piece by piece.
         let segment_bytes_max = (disk_bytes_max / 4).min(1 << 30);
-        let segment_default = default.segment_bytes.min(segment_bytes_max);
-        let segment_bytes =
-            self.bytes(&table, "segment_bytes", raw.segment_bytes, segment_default, MIB, segment_bytes_max);
+        // Each is an open file.
+        let segment_bytes_min = (disk_bytes_max / SEGMENTS_MAX).clamp(MIB, segment_bytes_max);
+        let segment_default = default.segment_bytes.clamp(segment_bytes_min, segment_bytes_max);
+        let segment_bytes = self.bytes(
+            &table,
+            "segment_bytes",
+            raw.segment_bytes,
+            segment_default,
+            segment_bytes_min,
+            segment_bytes_max,
+        );
         journal::Config {
             memory_bytes_max: self.bytes_usize(
                 &table,
@@ -281,14 +292,9 @@ impl<'a> Builder<'a> {
             persist,
             dir,
             disk_bytes_max,
-            disk_free_bytes_min: self.bytes(
-                &table,
-                "disk_free_bytes_min",
-                raw.disk_free_bytes_min,
-                default.disk_free_bytes_min,
-                0,
-                16 << 40,
-            ),
+            disk_free_bytes_min: raw
+                .disk_free_bytes_min
+                .map(|size| self.bytes(&table, "disk_free_bytes_min", Some(size), 0, 0, 16 << 40)),
             segment_bytes,
         }
     }

@@ -99,11 +99,11 @@ pub struct Journal {
     pub persist: Option<Persist>,
     /// Directory of the journal and of the positions of followed files, made if missing; of this process alone. Needed for `overflow` and `always`.
     pub dir: Option<String>,
-    /// Room on disk for records that not every sink has delivered yet, as a size. Default: 1GiB. Limits: 4MiB to 16TiB.
+    /// Room on disk for records that not every sink has delivered yet, as a size. Default: 1GiB. Limits: 4MiB to 256GiB.
     pub disk_bytes_max: Option<Size>,
-    /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB. Limits: 0 to 16TiB.
+    /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB, or a tenth of a file system below 640MiB. Limits: 0 to 16TiB.
     pub disk_free_bytes_min: Option<Size>,
-    /// Size of one file of the journal, as a size; at most a quarter of `disk_bytes_max`. Default: 16MiB, or less. Limits: 1MiB to 1GiB.
+    /// Size of one file of the journal, as a size; between a 256th and a quarter of `disk_bytes_max`. Default: 16MiB, or what these allow. Limits: 1MiB to 1GiB.
     pub segment_bytes: Option<Size>,
 }
 

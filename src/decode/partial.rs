@@ -197,6 +197,20 @@ impl Rejoiner {
         self.evicted.pop().or_else(|| (!self.open.is_empty()).then(|| self.close(0)))
     }
 
+    /// Bytes of the lines that are open.
+    pub fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
+    /// All open lines give way, to be fetched with [`Self::next_due`].
+    pub fn give_way(&mut self) {
+        while !self.open.is_empty() {
+            let mut oldest = self.close(0);
+            oldest.truncated = true;
+            self.evicted.push(oldest);
+        }
+    }
+
     #[cold]
     fn take(&mut self, tag: &[u8], record: &Record<'_>, now_ns: i64) -> Offer {
         let piece = Piece::of(record);

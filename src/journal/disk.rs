@@ -38,6 +38,9 @@ const JOB_BYTES_MAX: usize = 4 << 20;
 /// How long a degraded journal waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Bytes that stay free unless configured otherwise.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
 /// What the thread works with.
 pub(super) struct Worker {
     /// The journal.
@@ -47,7 +50,7 @@ pub(super) struct Worker {
     /// What the numbers in its segments stand for.
     pub names: Names,
     /// See [`super::Config::disk_free_bytes_min`].
-    pub disk_free_bytes_min: u64,
+    pub disk_free_bytes_min: Option<u64>,
 }
 
 /// What is to be written now.
@@ -138,8 +141,9 @@ impl Worker {
 
     fn perform(&self, job: &Job, buffer: &mut Vec<u8>) -> Result<Written, Failure> {
         if job.is_limited {
-            let free = self.directory.free_bytes()?;
-            if free < self.disk_free_bytes_min {
+            let (free, total) = self.directory.space()?;
+            let least = self.disk_free_bytes_min.unwrap_or_else(|| FREE_BYTES_MIN.min(total / 10));
+            if free < least {
                 return Err(Failure::NoSpace(free));
             }
         }

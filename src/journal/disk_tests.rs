@@ -134,7 +134,7 @@ fn small(persist: Persist) -> Config {
         persist,
         memory_bytes_max: 4 * block(&[7, 7], None).cost_bytes(),
         disk_bytes_max: 1 << 20,
-        disk_free_bytes_min: 0,
+        disk_free_bytes_min: Some(0),
         segment_bytes: 1500,
         ..Config::default()
     }
@@ -477,7 +477,7 @@ fn a_directory_that_refuses_leaves_the_journal_in_memory() {
 #[test]
 fn without_space_it_goes_on_in_memory() {
     let runtime = runtime();
-    let mut rig = Rig::new(&Config { disk_free_bytes_min: u64::MAX, ..small(Persist::Always) });
+    let mut rig = Rig::new(&Config { disk_free_bytes_min: Some(u64::MAX), ..small(Persist::Always) });
     let sequence = runtime.block_on(rig.opened.writer.append(block(&[1], None)));
     let mut durable = rig.opened.writer.durable();
     runtime.block_on(async { timeout(LONG, durable.reach(sequence + 1)).await }).unwrap();

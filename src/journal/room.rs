@@ -1,6 +1,6 @@
 //! Room for one block more: what leaves memory for the disk, what is waited for, and what is dropped.
 
-use super::kept::bits;
+use super::kept::{Kept, bits};
 use super::state::State;
 use super::{Persist, Place, Sequence, Span, WhenFull};
 use crate::telemetry::account::Reason;
@@ -18,10 +18,12 @@ impl State {
     /// Makes room for a block, as the policy allows.
     pub fn make_room(&mut self, cost_bytes: usize) -> Room {
         loop {
-            let is_disk_full = self.healthy().is_some_and(|disk| {
-                let unwritten = if self.config.persist == Persist::Always { cost_bytes } else { 0 };
-                unwritten > 0 && disk.bytes + unwritten as u64 > self.config.disk_bytes_max
-            });
+            let is_disk_full = self.config.persist == Persist::Always
+                && self.healthy().is_some_and(|disk| {
+                    // A block larger than the whole limit is let in when nothing else is there.
+                    let is_used = !self.slots.is_empty() || disk.segments.iter().any(Kept::is_needed);
+                    is_used && disk.bytes + cost_bytes as u64 > self.config.disk_bytes_max
+                });
             if is_disk_full {
                 if self.config.when_full == WhenFull::Block {
                     return Room::Wait;

@@ -173,7 +173,7 @@ async fn deliver(sender: Arc<Sender>, batch: Batch, mut turn: Turn) -> Outcome {
     let Ok(client) = client.await else { return Outcome::unsaid() };
     let mut delivery = Delivery { sender: &sender, batch: &batch, outcome: Outcome::default(), said: Vec::new() };
     let mut search = Search::new(0..batch.events.len(), &sender.hopeless);
-    while let Some(part) = search.next() {
+    while let Some(part) = search.next_part() {
         let (end, failure) = match send(&sender, client, &batch, part.clone(), &mut turn).await {
             Ok(rejected) => {
                 search.taken();
@@ -187,7 +187,7 @@ async fn deliver(sender: Arc<Sender>, batch: Batch, mut turn: Turn) -> Outcome {
             return delivery.outcome;
         };
         let middle = part.start + part.len() / 2;
-        let halves = (part.len() > 1).then(|| [part.start..middle, middle..part.end]);
+        let halves = (part.len() > 1).then_some([part.start..middle, middle..part.end]);
         let is_single = halves.is_none();
         let goes_on = end == End::Refused && search.refused(halves);
         if is_single || !goes_on {

@@ -128,7 +128,7 @@ async fn deliver(sender: Arc<Sender>, mut batch: Batch, mut turn: Turn) -> Outco
     let records = std::mem::take(&mut batch.records);
     let whole = records.len();
     let mut search = Search::new(records, &sender.hopeless);
-    while let Some(part) = search.next() {
+    while let Some(part) = search.next_part() {
         let mut rest = Rest::new(body::frame(&sender.config.stream, &batch, &part), part);
         let ended = loop {
             let sent = put(client, &sender.config.stream, rest.body.bytes.clone());
@@ -285,6 +285,7 @@ impl Rest {
             self.body = self.body.retain(|place| again[place]);
         }
         cause.detail = format!("{kept} of {entries} entries failed").into();
+        cause.is_partial = kept * 2 < entries;
         Err(cause)
     }
 }

@@ -1,4 +1,5 @@
-//! Retries: capped exponential backoff with full jitter, a budget in time, and fewer requests at once when throttled.
+//! Retries: capped exponential backoff with full jitter, a budget in time, and fewer requests, at once and a second, when
+//! throttled.
 //!
 //! One [`Retrier`] a sink. A piece of work that may be sent more than once takes a turn and keeps it until it is done, through
 //! the sleeps between its attempts too, so that a destination in trouble sees fewer requests, not more:
@@ -256,7 +257,7 @@ impl Turn {
         if failure.kind == Kind::Throttled
             && let Some(permit) = &self.permit
         {
-            permit.throttled(self.attempt_begun);
+            permit.throttled(self.attempt_begun, failure.is_partial);
         }
         if failure.kind == Kind::Credentials {
             self.retrier.shared.credentials_refused.store(true, Relaxed);

@@ -45,7 +45,7 @@ impl<'h, T> Search<'h, T> {
     }
 
     /// The part to be sent next; none if all are done with.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn next_part(&mut self) -> Option<T> {
         self.from_back = !self.from_back;
         if self.from_back { self.waiting.pop_back() } else { self.waiting.pop_front() }
     }
@@ -88,7 +88,7 @@ mod tests {
     fn run(count: u32, hopeless: &Hopeless, is_culprit: impl Fn(u32) -> bool) -> (BTreeSet<u32>, BTreeSet<u32>, u32) {
         let (mut taken, mut lost, mut requests) = (BTreeSet::new(), BTreeSet::new(), 0);
         let mut search: Search<'_, Range<u32>> = Search::new(0..count, hopeless);
-        while let Some(part) = search.next() {
+        while let Some(part) = search.next_part() {
             requests += 1;
             if !part.clone().any(&is_culprit) {
                 search.taken();
@@ -96,7 +96,7 @@ mod tests {
                 continue;
             }
             let middle = part.start + part.len() as u32 / 2;
-            let halves = (part.len() > 1).then(|| [part.start..middle, middle..part.end]);
+            let halves = (part.len() > 1).then_some([part.start..middle, middle..part.end]);
             let is_single = halves.is_none();
             let goes_on = search.refused(halves);
             if is_single || !goes_on {

@@ -8,6 +8,7 @@
 mod acks;
 mod connection;
 mod handshake;
+mod room;
 mod tls;
 mod unix;
 
@@ -16,8 +17,8 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,10 +28,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use self::room::Room;
 use self::unix::SocketFile;
-use super::{BindError, Intakes, RunError};
+use super::{BindError, Intakes, RunError, now_ns};
 use crate::decode::Limits;
 use crate::redact::Secret;
+use crate::telemetry::sparing::Sparing;
 
 /// How long a peer may take for TLS and the handshake, and for taking a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +59,7 @@ pub struct Config {
     pub decompressed_bytes_max: usize,
     /// How deep maps and arrays of a record may nest.
     pub nesting_max: usize,
-    /// Connections open at once, over all listeners of the source; more are closed at once, with a warning.
+    /// Connections open at once, over all listeners of the source; more are closed at once, and counted.
     pub connections_max: usize,
     /// Asks clients for a handshake with this key.
     pub shared_key: Option<Secret>,
@@ -178,10 +181,20 @@ struct Shared<I> {
     config: Config,
     intakes: I,
     activity: Activity,
+    room: Arc<Room>,
+    /// Limits the warnings of connections refused.
+    refusals: Mutex<Sparing>,
     /// Turns true when connections are to end where they are.
     closing: watch::Receiver<bool>,
     /// See [`PATIENCE`]; shorter in tests.
     patience: Duration,
+}
+
+impl<I> Shared<I> {
+    fn new(config: Config, intakes: I, closing: watch::Receiver<bool>, patience: Duration) -> Self {
+        let room = Room::new(config.frame_bytes_max, patience);
+        Self { config, intakes, activity: Activity::new(), room, refusals: Mutex::default(), closing, patience }
+    }
 }
 
 /// When something last arrived, and who is still at work on it.
@@ -256,7 +269,7 @@ pub async fn run<I: Intakes>(
     let (unix, socket_file) = bound.unix.unzip();
     let unix = unix.map(UnixListener::from_std).transpose().map_err(RunError::Listen)?;
     let (close, closing) = watch::channel(false);
-    let shared = Arc::new(Shared { config, intakes, activity: Activity::new(), closing, patience: PATIENCE });
+    let shared = Arc::new(Shared::new(config, intakes, closing, PATIENCE));
     // Dropped with this future, which aborts what is left of them.
     let mut heartbeats = JoinSet::new();
     if let Some(udp) = udp {
@@ -293,6 +306,9 @@ pub async fn run<I: Intakes>(
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
     }
+    if let Some(refused) = shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).rest() {
+        tracing::warn!(refused, "connections closed: too many");
+    }
     Ok(())
 }
 
@@ -311,13 +327,19 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn has_room<I>(connections: &JoinSet<()>, shared: &Shared<I>, peer: Peer) -> bool {
+/// Whether one more connection is served. If not, one that only blocks the way is given up for the next.
+fn has_room<I: Intakes>(connections: &JoinSet<()>, shared: &Shared<I>, peer: Peer) -> bool {
     let connections_max = shared.config.connections_max;
-    let has_room = connections.len() < connections_max;
-    if !has_room {
-        tracing::warn!(%peer, connections_max, "connection closed: too many");
+    if connections.len() < connections_max {
+        return true;
     }
-    has_room
+    shared.intakes.refuse_connection();
+    shared.room.make_way();
+    let mut refusals = shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(refused) = refusals.count(1, now_ns()) {
+        tracing::warn!(%peer, connections_max, refused, "connection closed: too many");
+    }
+    false
 }
 
 async fn accept_tcp(listener: Option<&TcpListener>) -> Option<(tokio::net::TcpStream, SocketAddr)> {

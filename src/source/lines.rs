@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A thread of its own reads, because neither files nor a terminal can be awaited; it is left behind if stdin stays open at the end. Memory is three
-//! buffers, whatever the size of the file. One-off files ending in `.gz` or `.zst` are decompressed as they are read.
+//! buffers, whatever the size of the file. With the lines of a followed file goes the position behind them, from which it is read on after a restart. One-off files ending in `.gz` or `.zst` are decompressed as they are read.
 
 mod buffer;
 mod follow;
@@ -133,7 +133,7 @@ pub async fn run<I: Intakes>(
     intakes: I,
     mut draining: watch::Receiver<bool>,
     quiet: Duration,
-    _resume: Option<Position>,
+    resume: Option<Position>,
 ) -> Result<(), RunError> {
     let (pieces_in, mut pieces) = mpsc::channel(QUEUE_BUFFERS);
     let (used, free) = threads::channel();
@@ -148,7 +148,7 @@ pub async fn run<I: Intakes>(
     thread
         .spawn({
             let (ending, begun) = (ending.clone(), begun.clone());
-            move || read(bound.0, buffer, &pieces_in, &ending, &begun)
+            move || read(bound.0, resume, buffer, &pieces_in, &ending, &begun)
         })
         .map_err(|source| RunError::Read { what: what.clone(), source })?;
 
@@ -214,14 +214,14 @@ async fn submit<I: Intakes>(
     used: &threads::Sender<BytesMut>,
 ) {
     intake.truncate(lines.truncated);
-    if !lines.bytes.is_empty() {
+    if !lines.bytes.is_empty() || lines.position.is_some() {
         let chunk = Chunk {
             source: intakes.source(),
             tag: tag.clone(),
             bytes: lines.bytes.clone(),
             encoding: Encoding::Lines,
             received_ns: now_ns(),
-            position: None,
+            position: lines.position,
         };
         intake.submit(chunk).await;
     }
@@ -236,6 +236,7 @@ async fn submit<I: Intakes>(
 /// The thread: fills buffers until the end of the input, or until nobody listens.
 fn read(
     reader: Reader,
+    resume: Option<Position>,
     mut buffer: LineBuffer,
     pieces: &mpsc::Sender<Piece>,
     ending: &AtomicBool,
@@ -243,7 +244,7 @@ fn read(
 ) {
     let result = match reader {
         Reader::Stream(stream) => read_stream(stream, &mut buffer, pieces, begun),
-        Reader::Follow(follower) => follow::read(follower, &mut buffer, pieces, ending),
+        Reader::Follow(follower) => follow::read(follower, resume, &mut buffer, pieces, ending),
     };
     let failed = result.err();
     let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);

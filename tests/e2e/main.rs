@@ -23,6 +23,8 @@ mod broken;
 mod fake_aws_selftest;
 mod fault_table;
 mod faults;
+mod follow;
+mod hostile;
 mod journal;
 mod kill;
 mod million;

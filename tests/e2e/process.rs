@@ -174,6 +174,11 @@ impl Process {
         String::from_utf8_lossy(&self.stderr.now()).into_owned()
     }
 
+    /// What it printed on standard output so far.
+    pub fn printed(&self) -> Vec<u8> {
+        self.stdout.now()
+    }
+
     /// Waits until it takes connections there; panics with what it said if it does not.
     pub fn wait_tcp(&mut self, address: SocketAddr, within: Duration) {
         self.wait_until("listening", within, |_| TcpStream::connect(address).is_ok());

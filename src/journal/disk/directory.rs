@@ -184,13 +184,14 @@ impl Directory {
         sync(&self.path)
     }
 
-    /// Bytes that may still be written to the file system.
+    /// Bytes that may still be written to the file system, and its size.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn free_bytes(&self) -> io::Result<u64> {
+    pub fn space(&self) -> io::Result<(u64, u64)> {
         let system = rustix::fs::statvfs(&self.path)?;
-        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Ok((bytes(system.f_bavail), bytes(system.f_blocks)))
     }
 }
 

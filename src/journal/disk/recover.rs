@@ -209,6 +209,12 @@ pub fn recover(directory: &Directory, now: &Names) -> Result<Recovered, OpenErro
             }
             Header::OtherVersion(_) | Header::Damaged => {
                 let bytes = file.metadata().map_err(failed)?.len();
+                if matches!(Frames::new(&file, 0, bytes).next().map_err(failed)?, Next::Torn { .. } | Next::End) {
+                    // The header is synced before anything else is written: this one never came so far.
+                    tracing::info!(file = %path.display(), bytes, "journal: a segment that was just begun holds nothing");
+                    recovered.empty.push(path);
+                    continue;
+                }
                 tracing::error!(file = %path.display(), bytes, "journal: a segment has no header and cannot be read");
                 recovered.gaps.push(Gap { path: path.clone(), offset: 0, bytes });
                 set_aside(&path).map_err(failed)?;

@@ -49,12 +49,22 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// What is known beyond the code.
     pub detail: Box<str>,
+    /// The destination took the greater part of the request, and failed the rest so.
+    pub is_partial: bool,
 }
 
 impl Failure {
     /// A failure of that class without an answer from a service.
     pub fn new(kind: Kind, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, code: None, status: None, request_id: None, retry_after: None, detail: detail.into() }
+        Self {
+            kind,
+            code: None,
+            status: None,
+            request_id: None,
+            retry_after: None,
+            detail: detail.into(),
+            is_partial: false,
+        }
     }
 
     /// The client cannot be built or used as it is set up.
@@ -156,6 +166,7 @@ fn answered(code: Option<&str>, message: Option<&str>, response: &HttpResponse) 
         request_id: request_id.map(Into::into),
         retry_after,
         detail: message.filter(|_| telling).unwrap_or_default().into(),
+        is_partial: false,
     }
 }
 

@@ -102,6 +102,10 @@ impl Settlement {
 
     pub(super) fn begin(&mut self, sequence: Sequence, block: &Block) {
         let held = Held { records: block.records_for(self.sink), bytes: block.cost_bytes() };
+        if held.records == 0 {
+            self.settler.settle(sequence);
+            return;
+        }
         self.held_bytes += held.bytes;
         self.held.insert(sequence, held);
     }

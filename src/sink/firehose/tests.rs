@@ -169,6 +169,7 @@ fn only_failed_entries_are_sent_again() {
     let failure = rest.sort_out(answer(2, &[Some("InternalFailure"), None, Some("ServiceUnavailableException")]));
     let failure = failure.unwrap_err();
     assert_eq!((failure.kind, &*failure.detail), (Kind::Throttled, "2 of 3 entries failed"));
+    assert!(!failure.is_partial);
     assert_eq!(read(&rest.body), [b"0\n1\n", b"4\n5\n"]);
     assert_eq!((lines(&rest.taken), lines(&rest.records)), (2, 4));
 
@@ -183,7 +184,7 @@ fn only_failed_entries_are_sent_again() {
 fn an_entry_that_is_refused_for_ever_is_put_aside() {
     let mut rest = rest(3, 0, 3);
     let codes = [Some("EntityTooLarge"), Some("InternalFailure"), Some("EntityTooLarge")];
-    assert!(rest.sort_out(answer(3, &codes)).is_err());
+    assert!(rest.sort_out(answer(3, &codes)).unwrap_err().is_partial, "one of three is to be sent again");
     assert_eq!((rest.refused.len(), lines(&rest.records)), (2, 1));
     rest.sort_out(answer(0, &[None])).unwrap();
     assert_eq!((lines(&rest.taken), rest.refused.len()), (1, 2));

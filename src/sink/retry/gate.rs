@@ -135,14 +135,19 @@ impl Permit {
         self.gate.succeeded.notify_waiters();
     }
 
-    /// A request begun at `begun` was throttled. All in flight at that time are one observation for the width.
-    pub(super) fn throttled(&self, begun: Instant) {
+    /// A request begun at `begun` was throttled. All in flight at that time are one observation for the width. For the pace it
+    /// was taken if most of it was.
+    pub(super) fn throttled(&self, begun: Instant, is_partial: bool) {
         let mut state = self.gate.lock();
         if state.halved.is_none_or(|halved| begun > halved) {
             state.width = (state.width / 2.0).max(1.0);
             state.halved = Some(Instant::now());
         }
-        state.pace.throttled(Instant::now());
+        if is_partial {
+            state.pace.taken_in_part(Instant::now());
+        } else {
+            state.pace.throttled(Instant::now());
+        }
     }
 }
 
@@ -178,6 +183,13 @@ impl Pace {
                 self.rate = f64::INFINITY;
             }
         }
+    }
+
+    /// No reason to be faster, and none to be slower.
+    fn taken_in_part(&mut self, now: Instant) {
+        self.age(now);
+        self.taken += 1;
+        self.clean = 0;
     }
 
     fn throttled(&mut self, now: Instant) {
@@ -299,6 +311,17 @@ mod tests {
         // Of thirty in a hundred the backoff's sleeps alone leave 12.9 requests a second: 1 / (0.002 / 0.7 + 0.1 * 0.75).
         let (taken, _) = run(&mut pace(), &mut destination(1e6, 0.3, now), now, 600.0, 0.0);
         assert!(taken > 10.0, "{taken}");
+    }
+
+    #[test]
+    fn requests_that_are_taken_in_part_are_not_paced() {
+        let now = Instant::now();
+        let mut pace = pace();
+        for n in 0..1_000 {
+            pace.taken_in_part(now + Duration::from_millis(n));
+            pace.throttled(now + Duration::from_millis(n));
+        }
+        assert!(pace.rate.is_infinite());
     }
 
     #[test]

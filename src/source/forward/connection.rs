@@ -10,7 +10,8 @@
 //! [`PATIENCE`](super::PATIENCE). Nobody waits for an acknowledgement in order to read on, until the window is full. Messages whose
 //! acknowledgement was not written, or was when the connection broke, are told to the intakes: they will come again.
 //!
-//! Memory: the buffer grows with what has arrived, never with what was announced, and is given back when the connection rests.
+//! Memory: the buffer grows with what has arrived, never with what was announced, as far as there is [`room`](super::room), and is given back
+//! when the connection rests.
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::acks::{Ack, Acks};
 use super::handshake::{Handshake, PING_BYTES_MAX};
+use super::room::Held;
 use super::{Peer, Shared, Stream, is_true};
 use crate::chunk::Chunk;
 use crate::decode::{FrameErrorKind, FrameScanner, Limits};
@@ -38,8 +40,10 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// Well below what a socket's buffer holds even at 40 MB/s; a client that waits for acknowledgements is not kept waiting.
 const GATHER_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long a connection is silent before it counts as resting.
-const REST_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a connection is silent before it counts as resting. While it rests it is looked at again after twice as long each time:
+/// ten thousand that never speak must not wake anybody five thousand times a second.
+const REST_INTERVAL_MIN: Duration = Duration::from_secs(2);
+const REST_INTERVAL_MAX: Duration = Duration::from_secs(64);
 
 /// What a wait for bytes came to.
 enum Arrival {
@@ -48,10 +52,12 @@ enum Arrival {
     AckDue,
     /// The peer closed.
     End,
-    /// Nothing for [`REST_INTERVAL`].
+    /// Nothing for some seconds.
     Nothing,
     /// We are to end.
     Closing,
+    /// Others need the room of this half message.
+    GiveWay,
 }
 
 struct Connection<S> {
@@ -59,9 +65,13 @@ struct Connection<S> {
     peer: Peer,
     /// What arrived and is not yet handed on.
     buffer: BytesMut,
+    /// The room it takes.
+    held: Held,
     read_bytes: usize,
     /// The last read brought little.
     is_trickle: bool,
+    /// How long it may be silent before it is looked at.
+    rest_interval: Duration,
     closing: watch::Receiver<bool>,
     patience: Duration,
 }
@@ -74,8 +84,10 @@ pub(super) async fn serve<S: Stream, I: Intakes>(stream: S, peer: Peer, shared: 
         stream,
         peer,
         buffer: BytesMut::new(),
+        held: shared.room.enter(),
         read_bytes: READ_BYTES_MIN,
         is_trickle: false,
+        rest_interval: REST_INTERVAL_MIN,
         closing,
         patience,
     };
@@ -130,7 +142,7 @@ impl<S: Stream> Connection<S> {
             }
             match self.arrival(0, &mut acks).await {
                 Ok(Arrival::Bytes | Arrival::AckDue | Arrival::Nothing) => {}
-                Ok(Arrival::End | Arrival::Closing) | Err(_) => return None,
+                Ok(Arrival::End | Arrival::Closing | Arrival::GiveWay) | Err(_) => return None,
             }
         };
         let (pong, verdict) = handshake.answer(&ping);
@@ -181,6 +193,7 @@ impl<S: Stream> Connection<S> {
                     received_ns: now_ns(),
                     position: None,
                 };
+                self.held.set_half(false);
                 let (submitted, mut is_sound) = self.submit(shared, intake, chunk, acks).await;
                 let broken = submitted.broken;
                 let is_silent = submitted.replies.is_empty();
@@ -220,6 +233,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Ok(Arrival::End) => "the peer closed",
                 Ok(Arrival::Closing) => "the source ended",
+                Ok(Arrival::GiveWay) => "too many others wait for their rest as well",
                 Err(error) => {
                     tracing::debug!(%peer, %error, "connection lost");
                     "the connection was lost"
@@ -305,17 +319,37 @@ impl<S: Stream> Connection<S> {
 
     /// Waits for bytes behind those in the buffer, of which at least `missing` are known to come, or for something else to do.
     async fn arrival(&mut self, missing: usize, acks: &mut Acks) -> io::Result<Arrival> {
+        self.held.set_half(!self.buffer.is_empty());
+        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MIN && self.held.is_room_short() {
+            self.rest();
+        }
         // The buffer at most doubles, whatever was announced.
-        let room = missing.clamp(self.read_bytes, self.buffer.len().max(self.read_bytes));
-        self.buffer.reserve(room);
+        let unread = self.buffer.len();
+        let at_least = |read_bytes: usize| missing.clamp(read_bytes, unread.max(read_bytes));
+        if !self.buffer.try_reclaim(at_least(self.read_bytes)) && !self.try_grow(at_least(self.read_bytes)) {
+            // No room for comfort.
+            self.read_bytes = READ_BYTES_MIN;
+            let least = at_least(READ_BYTES_MIN);
+            if !self.buffer.try_reclaim(least) && !self.try_grow(least) {
+                tokio::select! {
+                    biased;
+                    () = acks.due() => return Ok(Arrival::AckDue),
+                    () = is_true(&mut self.closing) => return Ok(Arrival::Closing),
+                    () = self.held.give_way() => return Ok(Arrival::GiveWay),
+                    () = self.held.grow(unread + least) => self.reallocate(unread + least),
+                }
+            }
+        }
         let room = self.buffer.capacity() - self.buffer.len();
         let read = tokio::select! {
             biased;
             () = acks.due() => return Ok(Arrival::AckDue),
+            () = self.held.give_way() => return Ok(Arrival::GiveWay),
             read = self.stream.read_buf(&mut self.buffer) => read?,
             () = is_true(&mut self.closing) => return Ok(Arrival::Closing),
-            () = tokio::time::sleep(REST_INTERVAL) => return Ok(Arrival::Nothing),
+            () = tokio::time::sleep(self.rest_interval) => return Ok(Arrival::Nothing),
         };
+        self.rest_interval = REST_INTERVAL_MIN;
         self.is_trickle = read < READ_BYTES_MIN;
         if read == room {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
@@ -325,11 +359,30 @@ impl<S: Stream> Connection<S> {
         Ok(if read == 0 { Arrival::End } else { Arrival::Bytes })
     }
 
+    /// A larger buffer, with that room behind what is in it; if there is room for it.
+    fn try_grow(&mut self, room: usize) -> bool {
+        let bytes = self.buffer.len() + room;
+        let is_taken = self.held.try_grow(bytes);
+        if is_taken {
+            self.reallocate(bytes);
+        }
+        is_taken
+    }
+
+    fn reallocate(&mut self, bytes: usize) {
+        let mut buffer = BytesMut::with_capacity(bytes);
+        buffer.extend_from_slice(&self.buffer);
+        self.buffer = buffer;
+        self.held.shrink(bytes);
+    }
+
     /// Gives back what a busy time left.
     fn rest(&mut self) {
         self.read_bytes = READ_BYTES_MIN;
+        self.rest_interval = (self.rest_interval * 2).min(REST_INTERVAL_MAX);
         if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MIN {
             self.buffer = BytesMut::new();
+            self.held.shrink(0);
         }
     }
 

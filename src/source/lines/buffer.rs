@@ -8,6 +8,8 @@ use std::sync::mpsc::Receiver;
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
+use crate::chunk::Position;
+
 /// A buffer's usual size, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
@@ -19,6 +21,8 @@ pub(super) struct Lines {
     pub(super) truncated: u64,
     /// The buffer that `bytes` lie in, to be used again.
     pub(super) whole: Bytes,
+    /// Where a followed file stands behind them; set by who reads it.
+    pub(super) position: Option<Position>,
 }
 
 /// The buffer being filled.
@@ -113,7 +117,7 @@ impl LineBuffer {
         next[..tail].copy_from_slice(&self.buffer[end..self.filled]);
         self.filled = tail;
         let whole = std::mem::replace(&mut self.buffer, next).freeze();
-        Lines { bytes: whole.slice(..end), truncated, whole }
+        Lines { bytes: whole.slice(..end), truncated, whole, position: None }
     }
 
     /// A buffer with room behind `tail` bytes, one that came back if possible.

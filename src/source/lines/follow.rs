@@ -1,28 +1,39 @@
-//! Follows a file as it grows, through rotation.
+//! Follows a file as it grows, through rotation, and from where it stood before a restart.
 //!
 //! The file is read to its end; then its path is looked at, every [`POLL_INTERVAL`]:
 //!
 //! - The path names another file (rotation by rename): the old one is read on until it has rested for [`ROTATED_POLLS`] looks, because its
-//!   writer may not have noticed yet; then the new one, held open meanwhile, is read from its beginning.
+//!   writer may not have noticed yet; then those that came between, if it was rotated more than once, are read; then the new one. All are held
+//!   open meanwhile.
 //! - The file is shorter than what was read of it, or the last bytes read are not there any more (truncation, with or without
-//!   as much written since): it is read from its beginning.
+//!   as much written since): if a copy of it lies beside it, what the copy has beyond is read; then it is read from its beginning.
 //! - The path names nothing: the old file is kept until something comes.
 //!
-//! A last line without newline waits for its newline until the file is left: rotated, truncated, or at the end. What cannot be seen by looking:
-//! a file truncated and filled with the same bytes, or rotated twice, between two looks.
+//! A last line without newline waits for its newline until the file is left: rotated, truncated, or at the end.
+//!
+//! With each piece goes the [`Position`] behind it: of the last whole line handed on, or of the next file's beginning. [`Follower::resume`] finds the
+//! file of a position again, wherever it was renamed or copied to, and goes on as above. Its number alone proves nothing, since numbers are used
+//! again: the last bytes before the position must be the same.
+//!
+//! What cannot be seen: a file truncated and filled with the same bytes; one truncated before its first line was read; a rotated file that was
+//! compressed or removed before it was read.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::buffer::LineBuffer;
+use self::siblings::{Identity, Sibling, identity};
+use super::buffer::{LineBuffer, Lines};
 use super::{POLL_INTERVAL, Piece, send};
+use crate::chunk::Position;
+
+mod siblings;
 
 /// Looks for which a rotated file must rest before it is left.
 const ROTATED_POLLS: u32 = 4;
@@ -32,6 +43,15 @@ const SUCCESSORS_MAX: usize = 16;
 
 /// How many of the last bytes read are looked for again, to see whether the file is still what was read.
 const SEEN_BYTES_MAX: usize = 256;
+
+/// The last bytes read or handed on, [`SEEN_BYTES_MAX`] at most.
+type Seen = Vec<u8>;
+
+fn see(seen: &mut Seen, bytes: &[u8]) {
+    let last = &bytes[bytes.len().saturating_sub(SEEN_BYTES_MAX)..];
+    seen.drain(..(seen.len() + last.len()).saturating_sub(SEEN_BYTES_MAX));
+    seen.extend_from_slice(last);
+}
 
 /// A file that is read as it grows.
 #[derive(Debug)]
@@ -50,10 +70,14 @@ pub(super) struct Follower {
 #[derive(Debug)]
 struct Open {
     file: File,
-    identity: (u64, u64),
+    identity: Identity,
     offset: u64,
-    /// The last bytes before `offset`, [`SEEN_BYTES_MAX`] at most.
-    seen: Vec<u8>,
+    /// The last bytes before `offset`.
+    seen: Seen,
+    /// Up to here its lines were handed on, or passed over.
+    handed_on: u64,
+    /// The last bytes before `handed_on`.
+    handed_on_seen: Seen,
     /// Looks since another file took its place.
     rested: u32,
 }
@@ -61,29 +85,54 @@ struct Open {
 impl Open {
     fn new(file: File) -> io::Result<Self> {
         let identity = identity(&file.metadata()?);
-        Ok(Self { file, identity, offset: 0, seen: Vec::new(), rested: 0 })
+        Ok(Self { file, identity, offset: 0, seen: Seen::new(), handed_on: 0, handed_on_seen: Seen::new(), rested: 0 })
     }
 
-    /// Goes to the end, unread.
-    fn skip_to_end(&mut self) -> io::Result<()> {
-        self.offset = self.file.seek(SeekFrom::End(0))?;
-        let seen = (SEEN_BYTES_MAX as u64).min(self.offset);
-        self.seen.resize(seen as usize, 0);
-        self.file.read_exact_at(&mut self.seen, self.offset - seen)
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        self.offset = 0;
-        self.seen.clear();
+    /// Goes there, unread.
+    fn skip_to(&mut self, offset: u64, seen: Seen) -> io::Result<()> {
+        self.offset = self.file.seek(SeekFrom::Start(offset))?;
+        self.handed_on = offset;
+        self.handed_on_seen.clone_from(&seen);
+        self.seen = seen;
         Ok(())
     }
 
+    /// The bytes before that offset.
+    fn before(&self, offset: u64, bytes: usize) -> io::Result<Seen> {
+        let mut seen = vec![0; bytes.min(usize::try_from(offset).unwrap_or(bytes))];
+        let from = offset - seen.len() as u64;
+        self.file.read_exact_at(&mut seen, from)?;
+        Ok(seen)
+    }
+
     fn saw(&mut self, bytes: &[u8]) {
-        let last = &bytes[bytes.len().saturating_sub(SEEN_BYTES_MAX)..];
-        self.seen.drain(..(self.seen.len() + last.len()).saturating_sub(SEEN_BYTES_MAX));
-        self.seen.extend_from_slice(last);
+        see(&mut self.seen, bytes);
         self.offset += bytes.len() as u64;
+    }
+
+    /// Lines were handed on, `tail_bytes` read behind them were not.
+    fn hand_on(&mut self, lines: &Lines, tail_bytes: usize) {
+        let end = self.offset - tail_bytes as u64;
+        if lines.truncated > 0 {
+            // What was read behind the cut is passed over, as will be the rest of the line.
+            self.handed_on_seen.clone_from(&self.seen);
+        } else {
+            if self.handed_on + lines.bytes.len() as u64 != end {
+                self.handed_on_seen.clear();
+            }
+            see(&mut self.handed_on_seen, &lines.bytes);
+        }
+        self.handed_on = end;
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            device: self.identity.0,
+            inode: self.identity.1,
+            offset: self.handed_on,
+            seen_bytes: self.handed_on_seen.len() as u32,
+            check: crc32fast::hash(&self.handed_on_seen),
+        }
     }
 
     /// Whether the file was truncated, whatever was written since. Only zeros where something was read: a writer without
@@ -92,18 +141,32 @@ impl Open {
         if self.file.metadata()?.len() < self.offset {
             return Ok(true);
         }
-        let mut now = [0; SEEN_BYTES_MAX];
-        let now = &mut now[..self.seen.len()];
-        match self.file.read_exact_at(now, self.offset - self.seen.len() as u64) {
-            Ok(()) => Ok(*now != self.seen[..] && now.iter().any(|&byte| byte != 0)),
+        match self.before(self.offset, self.seen.len()) {
+            Ok(now) => Ok(now != self.seen && now.iter().any(|&byte| byte != 0)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
             Err(error) => Err(error),
         }
     }
-}
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+    /// Goes to a position of this file or of a copy, if the bytes before it are the same. `is_same`: the file itself, in which
+    /// a hole may be where they were.
+    fn resume(&mut self, position: &Position, is_same: bool) -> bool {
+        let seen_bytes = position.seen_bytes as usize;
+        if seen_bytes > SEEN_BYTES_MAX || self.file.metadata().map_or(0, |now| now.len()) < position.offset {
+            return false;
+        }
+        let Ok(seen) = self.before(position.offset, seen_bytes) else { return false };
+        let is_hole = is_same && seen.iter().all(|&byte| byte == 0);
+        // Without any bytes to compare, a copy cannot be told from another file.
+        let fits =
+            seen.len() == seen_bytes && crc32fast::hash(&seen) == position.check && (is_same || !seen.is_empty());
+        (fits || is_hole) && self.skip_to(position.offset, seen).is_ok()
+    }
+
+    /// Whether what was read last is the beginning of a line that is passed over.
+    fn is_inside_line(&self) -> bool {
+        self.seen.last().is_some_and(|&last| last != b'\n' && last != 0)
+    }
 }
 
 /// What a look at a file without news came to.
@@ -112,6 +175,8 @@ enum Look {
     Same,
     /// Another file, or the same from its beginning, follows.
     Restart,
+    /// The same bytes go on elsewhere.
+    Moved,
 }
 
 impl Follower {
@@ -123,8 +188,10 @@ impl Follower {
             Ok(file) => {
                 let mut open = Open::new(file)?;
                 if from_end {
-                    open.skip_to_end()?;
-                    follower.is_inside_line = open.seen.last().is_some_and(|&last| last != b'\n');
+                    let end = open.file.metadata()?.len();
+                    let seen = open.before(end, SEEN_BYTES_MAX)?;
+                    open.skip_to(end, seen)?;
+                    follower.is_inside_line = open.is_inside_line();
                 }
                 follower.file = Some(open);
             }
@@ -134,6 +201,48 @@ impl Follower {
             Err(error) => return Err(error),
         }
         Ok(follower)
+    }
+
+    /// Goes on where it stood before a restart, in whatever file that is now; then through the files that came after it. If that file
+    /// is gone, the one of today is read from its beginning.
+    pub(super) fn resume(&mut self, position: &Position) {
+        let wanted = (position.device, position.inode);
+        self.successors.clear();
+        self.is_inside_line = false;
+        let mut now = self.open_new();
+        let siblings = siblings::list(&self.path);
+        let opened = |sibling: &Sibling, is_same| {
+            let mut open = open_sibling(sibling)?;
+            open.resume(position, is_same).then_some(open)
+        };
+        if now.as_mut().is_some_and(|now| now.identity == wanted && now.resume(position, true)) {
+            self.is_inside_line = now.as_ref().is_some_and(Open::is_inside_line);
+            self.file = now;
+            return;
+        }
+        let renamed = siblings.iter().filter(|each| each.identity == wanted).map(|each| (each, true));
+        let copies = siblings.iter().filter(|each| each.is_rotated() && each.length >= position.offset);
+        let mut candidates = renamed.chain(copies.map(|each| (each, false)));
+        if let Some((origin, open)) = candidates.find_map(|(each, is_same)| Some((each, opened(each, is_same)?))) {
+            tracing::info!(path = %self.path.display(), now = %origin.path.display(), "reading on in the rotated file");
+            self.is_inside_line = open.is_inside_line();
+            self.file = Some(open);
+            self.hold(&siblings::later_than(origin, &siblings));
+            self.successors.extend(now);
+            return;
+        }
+        tracing::warn!(
+            path = %self.path.display(),
+            offset = position.offset,
+            "the file read before the restart is gone or truncated: reading from the beginning; what was written to the \
+             old one behind the offset, how much is not known, is lost"
+        );
+        self.file = now;
+    }
+
+    /// Where it stands: behind what was handed on.
+    fn position(&self) -> Option<Position> {
+        self.file.as_ref().map(Open::position)
     }
 
     /// Reads what has come since; 0 if nothing has, or nothing that follows what was read.
@@ -157,23 +266,22 @@ impl Follower {
             return Ok(if self.file.is_some() { Look::Restart } else { Look::Same });
         };
         if open.is_truncated()? {
-            tracing::info!(path = %self.path.display(), "file truncated: reading from its beginning");
-            open.restart()?;
-            return Ok(Look::Restart);
+            return self.truncated();
         }
         match std::fs::metadata(&self.path) {
             Ok(now) if identity(&now) == open.identity => open.rested = 0,
-            Ok(now) => {
-                open.rested += 1;
-                self.hold_successor(identity(&now));
-            }
-            // Renamed and not yet made again, for instance.
-            Err(error) => {
-                open.rested += u32::from(!self.successors.is_empty());
-                self.say(&error);
+            now => {
+                open.rested += u32::from(now.is_ok() || !self.successors.is_empty());
+                self.hold_successors(now.as_ref().map(identity).ok());
+                // Renamed and not yet made again, for instance.
+                if let Err(error) = now {
+                    self.say(&error);
+                }
             }
         }
-        if self.file.as_ref().is_some_and(|open| open.rested < ROTATED_POLLS) {
+        // Who still writes to a file that was rotated twice has had time enough.
+        let polls = if self.successors.len() > 1 { 1 } else { ROTATED_POLLS };
+        if self.file.as_ref().is_some_and(|open| open.rested < polls) {
             return Ok(Look::Same);
         }
         match self.successors.pop_front().or_else(|| self.open_new()) {
@@ -186,14 +294,63 @@ impl Follower {
         }
     }
 
-    fn hold_successor(&mut self, identity: (u64, u64)) {
-        let is_held = self.successors.back().is_some_and(|last| last.identity == identity);
-        if !is_held
+    /// The file was truncated: it is read from its beginning, after what a copy of it has and was not read.
+    fn truncated(&mut self) -> io::Result<Look> {
+        let Some(open) = &mut self.file else { return Ok(Look::Same) };
+        let siblings = siblings::list(&self.path);
+        let copy =
+            siblings.iter().filter(|each| each.is_rotated() && each.identity != open.identity).find_map(|each| {
+                let mut copy = open_sibling(each).filter(|_| each.length >= open.offset)?;
+                let seen = copy
+                    .before(open.offset, open.seen.len())
+                    .ok()
+                    .filter(|seen| !seen.is_empty() && *seen == open.seen)?;
+                copy.skip_to(open.offset, seen).ok()?;
+                // What was read and not handed on stays in the buffer.
+                copy.handed_on = open.handed_on;
+                copy.handed_on_seen.clone_from(&open.handed_on_seen);
+                Some((each, copy))
+            });
+        open.skip_to(0, Seen::new())?;
+        let Some((origin, copy)) = copy else {
+            tracing::info!(path = %self.path.display(), "file truncated: reading from its beginning");
+            return Ok(Look::Restart);
+        };
+        tracing::info!(path = %self.path.display(), copy = %origin.path.display(), "file copied and truncated");
+        let held = std::mem::take(&mut self.successors);
+        let open = self.file.replace(copy);
+        self.hold(&siblings::later_than(origin, &siblings));
+        for open in open.into_iter().chain(held) {
+            // It may be among the rotated ones by now.
+            if self.successors.iter().all(|successor| successor.identity != open.identity) {
+                self.successors.push_back(open);
+            }
+        }
+        Ok(Look::Moved)
+    }
+
+    /// The path names a file that is not the one being read, or none: holds it, and what came between.
+    fn hold_successors(&mut self, now: Option<Identity>) {
+        let Some(last) = self.successors.back().or(self.file.as_ref()).map(|last| last.identity) else { return };
+        if now == Some(last) || self.successors.len() >= SUCCESSORS_MAX {
+            return;
+        }
+        let siblings = siblings::list(&self.path);
+        if let Some(origin) = siblings.iter().find(|each| each.identity == last) {
+            self.hold(&siblings::later_than(origin, &siblings));
+        }
+        if now.is_some()
             && self.successors.len() < SUCCESSORS_MAX
             && let Some(new) = self.open_new()
         {
             self.successors.push_back(new);
         }
+    }
+
+    /// Holds rotated files that are to be read next. Those beyond the limit are found again when these are read.
+    fn hold(&mut self, rotated: &[Sibling]) {
+        let room = SUCCESSORS_MAX.saturating_sub(self.successors.len());
+        self.successors.extend(rotated.iter().take(room).filter_map(open_sibling));
     }
 
     /// Opens what the path names now. What prevents it may pass, so it is said and tried again.
@@ -219,51 +376,57 @@ impl Follower {
     }
 }
 
-/// Reads until the end is wanted and the file is read to its end, or nobody listens.
-pub(super) fn read(
-    mut follower: Follower,
-    buffer: &mut LineBuffer,
-    pieces: &mpsc::Sender<Piece>,
-    ending: &AtomicBool,
-) -> io::Result<()> {
-    if follower.is_inside_line {
-        buffer.skip_line();
-    }
-    loop {
-        // Before the read: what was written before the wish to end is read.
-        let is_ending = ending.load(Relaxed) || pieces.is_closed();
-        match follower.read(buffer.space()) {
-            Ok(0) => {}
-            Ok(bytes) => {
-                if !send(buffer.filled(bytes), pieces) {
-                    return Ok(());
-                }
-                continue;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        if is_ending && follower.is_current() {
-            return Ok(());
-        }
-        if is_ending {
-            // No time to wait for a writer that has not noticed the rotation.
-            follower.rest_enough();
-        }
-        match follower.look()? {
-            Look::Restart => {
-                // The old file's last line has no newline and never will.
-                if !send(Some(buffer.finish()), pieces) {
-                    return Ok(());
-                }
-            }
-            Look::Same if is_ending => return Ok(()),
-            Look::Same => thread::sleep(POLL_INTERVAL),
-        }
-    }
+/// Opens a file that was listed, if its name did not move on meanwhile.
+fn open_sibling(sibling: &Sibling) -> Option<Open> {
+    let open = File::open(&sibling.path).and_then(Open::new).ok()?;
+    (open.identity == sibling.identity).then_some(open)
+}
+
+/// What one step of reading brought.
+enum Step {
+    /// Bytes: these lines, perhaps none yet.
+    Read(Option<Lines>),
+    /// Another file comes: what was left of the old one.
+    Left(Lines),
+    /// A look changed where to read.
+    Moved,
+    /// Nothing.
+    Rest,
 }
 
 impl Follower {
+    /// Reads once, or looks once if there is nothing to read.
+    fn step(&mut self, buffer: &mut LineBuffer, is_ending: bool) -> io::Result<Step> {
+        match self.read(buffer.space()) {
+            Ok(0) => {}
+            Ok(bytes) => {
+                let mut lines = buffer.filled(bytes);
+                if let (Some(lines), Some(open)) = (&mut lines, &mut self.file) {
+                    open.hand_on(lines, buffer.tail().len());
+                    lines.position = Some(open.position());
+                }
+                return Ok(Step::Read(lines));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Step::Moved),
+            Err(error) => return Err(error),
+        }
+        if is_ending {
+            let now = std::fs::metadata(&self.path);
+            self.hold_successors(now.as_ref().map(identity).ok());
+            if self.is_current() {
+                return Ok(Step::Rest);
+            }
+            // No time to wait for a writer that has not noticed the rotation.
+            self.rest_enough();
+        }
+        Ok(match self.look()? {
+            // The old file's last line has no newline and never will.
+            Look::Restart => Step::Left(Lines { position: self.position(), ..buffer.finish() }),
+            Look::Moved => Step::Moved,
+            Look::Same => Step::Rest,
+        })
+    }
+
     /// Whether the path still names the file being read, as far as it was read.
     fn is_current(&self) -> bool {
         let Some(open) = &self.file else { return !self.path.exists() };
@@ -278,47 +441,45 @@ impl Follower {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_rotated_away_while_the_one_before_it_rests_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let rename = |to: &str| std::fs::rename(&path, directory.path().join(to)).unwrap();
-        std::fs::write(&path, "one\n").unwrap();
-        let mut follower = Follower::new(&path, false).unwrap();
-        let mut read = Vec::new();
-        for line in ["two\n", "three\n", "four\n"] {
-            rename(line.trim_end());
-            std::fs::write(&path, line).unwrap();
-            follower.look().unwrap();
-        }
-        for _ in 0..4 * ROTATED_POLLS {
-            let mut space = [0; 64];
-            let bytes = follower.read(&mut space).unwrap();
-            read.extend_from_slice(&space[..bytes]);
-            follower.look().unwrap();
-        }
-        assert_eq!(String::from_utf8(read).unwrap(), "one\ntwo\nthree\nfour\n");
+/// Reads until the end is wanted and the file is read to its end, or nobody listens.
+pub(super) fn read(
+    mut follower: Follower,
+    resume: Option<Position>,
+    buffer: &mut LineBuffer,
+    pieces: &mpsc::Sender<Piece>,
+    ending: &AtomicBool,
+) -> io::Result<()> {
+    if let Some(position) = &resume {
+        follower.resume(position);
     }
-
-    #[test]
-    fn other_bytes_where_something_was_read_are_a_truncation_and_a_hole_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        std::fs::write(&path, "one\ntwo\n").unwrap();
-        let mut follower = Follower::new(&path, false).unwrap();
-        let mut space = [0; 64];
-        assert_eq!(follower.read(&mut space).unwrap(), 8);
-        std::fs::write(&path, "one\nTWO\nthree\n").unwrap();
-        assert_eq!(follower.read(&mut space).unwrap(), 0, "what follows does not belong to what was read");
-        assert!(matches!(follower.look().unwrap(), Look::Restart));
-        assert_eq!(follower.read(&mut space).unwrap(), 14);
-        // A writer without O_APPEND goes on at its own place.
-        std::fs::write(&path, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0four\n").unwrap();
-        assert_eq!(follower.read(&mut space).unwrap(), 5);
-        assert_eq!(&space[..5], b"four\n");
+    if follower.is_inside_line {
+        buffer.skip_line();
+    }
+    // Where it begins is to be known as well: the file may be rotated before its first line is taken care of.
+    let begin = follower.position().map(|position| Lines { position: Some(position), ..Lines::default() });
+    if !send(begin, pieces) {
+        return Ok(());
+    }
+    loop {
+        // Before the read: what was written before the wish to end is read.
+        let is_ending = ending.load(Relaxed) || pieces.is_closed();
+        match follower.step(buffer, is_ending)? {
+            Step::Read(lines) => {
+                if !send(lines, pieces) {
+                    return Ok(());
+                }
+            }
+            Step::Left(lines) => {
+                if !send(Some(lines), pieces) {
+                    return Ok(());
+                }
+            }
+            Step::Moved => {}
+            Step::Rest if is_ending => return Ok(()),
+            Step::Rest => thread::sleep(POLL_INTERVAL),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

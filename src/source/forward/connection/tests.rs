@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use super::super::{Activity, Config};
+use super::super::Config;
 use super::*;
 use crate::chunk::SourceId;
 use crate::journal::{Durable, Sequence};
@@ -126,9 +126,7 @@ impl Served {
     fn new(intakes: &Replying, pipe_bytes: usize, patience: Duration) -> Self {
         let (close, closing) = watch::channel(false);
         let (client, server) = duplex(pipe_bytes);
-        let config = Config::default();
-        let shared =
-            Arc::new(Shared { config, intakes: intakes.clone(), activity: Activity::new(), closing, patience });
+        let shared = Arc::new(Shared::new(Config::default(), intakes.clone(), closing, patience));
         let task = tokio::spawn(serve(server, Peer::Unix(1), shared));
         Self { client, task, close }
     }

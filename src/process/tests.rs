@@ -1,0 +1,215 @@
+//! Messages that come twice: what is taken in, what is counted, and which keys a block holds.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::*;
+use crate::enrich::ecs::Metadata;
+use crate::journal::{self, Reader};
+use crate::route::Rule;
+use crate::telemetry::account::Reason;
+
+const LONG: Duration = Duration::from_secs(30);
+
+struct Rig {
+    intakes: Intakes,
+    reader: Reader,
+    ledger: Arc<Ledger>,
+    _tasks: JoinSet<()>,
+}
+
+impl Rig {
+    /// All records go to one sink.
+    fn new(memory_bytes_max: usize) -> Self {
+        let rule = Rule { when: Vec::new(), to: vec![0], sample: None, and_continue: false, otherwise: None };
+        let config = Config {
+            redact: redact::Config::default(),
+            enrich: enrich::Config::default(),
+            route: route::Config { rules: vec![rule] },
+            sinks: 1,
+            partition_keys: Arc::default(),
+        };
+        let mut tasks = JoinSet::new();
+        let metadata = watch::channel(Arc::new(Metadata::default())).1;
+        let pipeline = Pipeline::new(&config, metadata, &mut tasks).unwrap();
+        let journal = journal::Config { memory_bytes_max, ..journal::Config::default() };
+        let (writer, mut readers) = journal::open(journal, vec![Arc::new(Ledger::new("sink"))]);
+        let ledger = Arc::new(Ledger::new("source"));
+        let intakes = Intakes::new(pipeline, writer, ledger.clone(), 0, decode::Limits::default());
+        Self { intakes, reader: readers.remove(0), ledger, _tasks: tasks }
+    }
+
+    fn counts(&self) -> (u64, u64, u64) {
+        let tally = self.ledger.tally();
+        assert_eq!(tally.pending(), 0, "{tally}");
+        (tally.received, tally.delivered, tally.lost[Reason::Duplicate as usize])
+    }
+
+    async fn next_block(&mut self) -> Arc<Block> {
+        let (sequence, block) = timeout(LONG, self.reader.next()).await.expect("a block").unwrap();
+        self.reader.settler().settle(sequence);
+        block
+    }
+}
+
+/// A chunk of messages.
+fn chunk(messages: &[Vec<u8>]) -> Chunk {
+    Chunk {
+        source: 0,
+        tag: "".into(),
+        bytes: Bytes::from(messages.concat()),
+        encoding: Encoding::Forward,
+        received_ns: 1,
+        position: None,
+    }
+}
+
+fn entry(log: &[u8]) -> Vec<u8> {
+    let length = (log.len() as u32).to_be_bytes();
+    [b"\x92\x05\x81\xa3log\xdb", &length[..], log].concat()
+}
+
+/// `[tag, [entry, …], {"chunk": id}]`
+fn message(id: u8, logs: &[&[u8]]) -> Vec<u8> {
+    let entries: Vec<u8> = logs.iter().flat_map(|log| entry(log)).collect();
+    [&b"\x93\xa1t\xdc\x00"[..], &[logs.len() as u8], &entries, b"\x81\xa5chunk\xa1", &[id]].concat()
+}
+
+/// The same, compressed.
+fn compressed(id: u8, logs: &[&[u8]]) -> Vec<u8> {
+    let entries: Vec<u8> = logs.iter().flat_map(|log| entry(log)).collect();
+    let body = zstd::encode_all(&entries[..], 1).unwrap();
+    let length = (body.len() as u32).to_be_bytes();
+    [&b"\x93\xa1t\xc6"[..], &length, &body, b"\x82\xaacompressed\xa4zstd\xa5chunk\xa1", &[id]].concat()
+}
+
+fn ack(id: u8) -> Vec<u8> {
+    vec![0x81, 0xa3, b'a', b'c', b'k', 0xa1, id]
+}
+
+#[tokio::test]
+async fn a_repeat_is_acknowledged_counted_and_left_out_once() {
+    let rig = Rig::new(1 << 20);
+    let sent = [message(b'1', &[b"a", b"b"]), compressed(b'2', &[b"c", b"d", b"e"])];
+    let first = rig.intakes.intake().submit(chunk(&sent)).await;
+    assert_eq!((first.replies.clone(), first.acked.len()), ([ack(b'1'), ack(b'2')].concat(), 2));
+    assert_eq!(rig.counts(), (5, 5, 0));
+    rig.intakes.repeats().unacknowledged(&first.acked, first.after);
+
+    let mut second = rig.intakes.intake();
+    let again = second.submit(chunk(&sent)).await;
+    assert_eq!((&again.replies, &again.acked), (&first.replies, &first.acked));
+    assert!(again.after >= first.after, "acknowledged no sooner than the first");
+    assert_eq!(rig.counts(), (10, 5, 5));
+    rig.intakes.repeats().acknowledged(&again.acked);
+
+    second.submit(chunk(&sent)).await;
+    assert_eq!(rig.counts(), (15, 10, 5), "known once");
+}
+
+#[tokio::test]
+async fn the_same_id_with_other_records_is_no_repeat() {
+    let rig = Rig::new(1 << 20);
+    let first = rig.intakes.intake().submit(chunk(&[message(b'1', &[b"a"])])).await;
+    rig.intakes.repeats().unacknowledged(&first.acked, first.after);
+    rig.intakes.intake().submit(chunk(&[message(b'1', &[b"b"])])).await;
+    assert_eq!(rig.counts(), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_message_whose_body_is_broken_is_not_known() {
+    let rig = Rig::new(1 << 20);
+    let mut sent = compressed(b'1', &[b"a"]);
+    let whole = sent.clone();
+    // Inside the zstd frame's magic.
+    sent[8] ^= 0xff;
+    for _ in 0..2 {
+        let submitted = rig.intakes.intake().submit(chunk(&[sent.clone()])).await;
+        assert!(submitted.broken.is_some() && submitted.acked.is_empty());
+    }
+    assert_eq!(rig.ledger.tally().lost[Reason::MalformedFrame as usize], 2);
+    rig.intakes.intake().submit(chunk(&[whole])).await;
+    assert_eq!(rig.counts(), (3, 1, 0));
+}
+
+#[tokio::test]
+async fn what_waits_for_room_elsewhere_is_not_taken_in_twice() {
+    for is_first_given_up in [false, true] {
+        let mut rig = Rig::new(1);
+        rig.intakes.intake().submit(chunk(&[message(b'0', &[b"fills the journal"])])).await;
+        let sent = [message(b'1', &[b"a"]), message(b'2', &[b"b"])];
+        let mut first = rig.intakes.intake();
+        let mut second = rig.intakes.intake();
+        // Messages in another order: who waits for one must not hold the other.
+        let reversed = [sent[1].clone(), sent[0].clone()];
+        let mut second = pin!(second.submit(chunk(&reversed)));
+        {
+            let mut first = pin!(first.submit(chunk(&sent)));
+            assert!(futures_poll(first.as_mut()).await.is_pending());
+            assert!(futures_poll(second.as_mut()).await.is_pending());
+            if !is_first_given_up {
+                rig.next_block().await;
+                timeout(LONG, first).await.expect("room");
+                rig.next_block().await;
+            }
+        }
+        drop(first);
+        if is_first_given_up {
+            rig.next_block().await;
+        }
+        let submitted = timeout(LONG, second).await.expect("room");
+        assert_eq!(submitted.replies, [ack(b'2'), ack(b'1')].concat());
+        let tally = rig.ledger.tally();
+        if is_first_given_up {
+            // Its block never came to the journal.
+            assert_eq!(tally.lost[Reason::Duplicate as usize], 0);
+            assert_eq!(rig.next_block().await.index.len(), 2);
+        } else {
+            assert_eq!(rig.counts(), (5, 3, 2));
+        }
+    }
+}
+
+/// One poll.
+async fn futures_poll<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(std::pin::Pin::new(&mut future).poll(context))).await
+}
+
+#[tokio::test]
+async fn blocks_hold_the_keys_of_the_messages_that_end_in_them() {
+    let mut rig = Rig::new(8 << 20);
+    rig.intakes = rig.intakes.clone().with_keys([]);
+    // The second message is cut into two blocks.
+    let half = vec![b'x'; BLOCK_BYTES_MAX * 2 / 3];
+    let sent = [message(b'1', &[b"a"]), message(b'2', &[&half, &half, b"b"]), message(b'3', &[b"c"])];
+    let submitted = rig.intakes.intake().submit(chunk(&sent)).await;
+    let keys: Vec<Box<[u8]>> = submitted.acked.iter().map(|key| (*key).into()).collect();
+    assert_eq!(rig.next_block().await.chunk_ids, keys[..1]);
+    assert_eq!(rig.next_block().await.chunk_ids, keys[1..]);
+
+    // A restart: what the blocks held is known.
+    rig.intakes = rig.intakes.clone().with_keys(submitted.acked.iter().copied().take(2));
+    rig.intakes.intake().submit(chunk(&sent)).await;
+    assert_eq!(rig.counts(), (10, 6, 4));
+    assert_eq!(rig.next_block().await.chunk_ids, keys[2..], "left out messages are not in the block");
+}
+
+#[tokio::test]
+async fn a_piece_that_is_held_back_is_not_known_after_a_restart() {
+    let mut rig = Rig::new(1 << 20);
+    rig.intakes = rig.intakes.clone().with_keys([]);
+    let option = |id: u8| [&b"\x81\xa5chunk\xa1"[..], &[id]].concat();
+    let piece = |id: u8, last: &[u8]| {
+        let fields = b"\x84\xa3log\xa1p\xafpartial_message\xa4true\xaapartial_id\xa1i\xacpartial_last";
+        [&b"\x94\xa1t\x05"[..], fields, last, &option(id)].concat()
+    };
+    let mut intake = rig.intakes.intake();
+    intake.submit(chunk(&[message(b'0', &[b"a"]), piece(b'1', b"\xa5false")])).await;
+    intake.submit(chunk(&[piece(b'2', b"\xa4true")])).await;
+    assert_eq!(rig.next_block().await.chunk_ids.len(), 1, "the whole message's");
+    assert_eq!(rig.next_block().await.chunk_ids.len(), 1, "the last piece's");
+}
