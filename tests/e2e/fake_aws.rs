@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -29,9 +29,11 @@ pub mod firehose;
 pub mod logs;
 pub mod s3;
 pub mod sigv4;
+mod wire;
 
 use fault::{Fault, Faults, Rule, Service};
 use sigv4::{Credentials, Refusal, header};
+use wire::{Peer, Wire};
 
 /// What the fake took in, told record by record, before the answer goes out.
 pub enum Delivered<'a> {
@@ -43,8 +45,14 @@ pub enum Delivered<'a> {
     Object { bucket: &'a str, key: &'a str, object: &'a s3::Object },
 }
 
-/// Told of all that is taken in; called under the lock of its service.
-pub type Observer = Arc<dyn Fn(&Delivered<'_>) + Send + Sync>;
+/// The number of a request, in order of arrival.
+pub type RequestNumber = u32;
+
+/// Told of all that is taken in, and by which request; called under the lock of its service.
+pub type Observer = Arc<dyn Fn(RequestNumber, &Delivered<'_>) + Send + Sync>;
+
+/// An observer, for one request.
+type Telling<'a> = dyn Fn(&Delivered<'_>) + 'a;
 
 /// How a fake behaves.
 #[derive(Default)]
@@ -146,7 +154,7 @@ pub fn escape_xml(text: &str) -> String {
 }
 
 struct Shared {
-    credentials: Credentials,
+    credentials: Mutex<Vault>,
     faults: Faults,
     logs: Mutex<logs::Logs>,
     firehose: Mutex<firehose::Firehose>,
@@ -156,7 +164,27 @@ struct Shared {
     marks: Vec<String>,
     leaks: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    /// When each request's answer was handed to its socket; none = not yet, or never.
+    answers: Mutex<Vec<Option<Instant>>>,
 }
+
+/// The credentials in force.
+struct Vault {
+    current: Credentials,
+    expired: bool,
+    issued: u64,
+}
+
+impl Vault {
+    /// Whether the request is signed with credentials that were issued before those in force.
+    fn is_of_old(&self, head: &Parts) -> bool {
+        let authorization = header(head, "authorization").unwrap_or_default();
+        (0..self.issued).any(|number| authorization.contains(&Credentials::numbered(number).access_key))
+    }
+}
+
+/// Where credentials are issued, as the ECS agent does.
+const CREDENTIALS_PATH: &str = "/v2/credentials/fake";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,15 +209,9 @@ impl Drop for FakeAws {
 impl FakeAws {
     /// Starts on a free port.
     pub fn start(options: Options) -> Self {
-        let credentials = Credentials {
-            access_key: "AKIDFAKEFAKEFAKEFAKE".into(),
-            secret_key: "wJalrXUtnFEMI/K7MDENG+fakefakefakefake/".into(),
-            session_token: Some("FwoGZXIvYXdzEFAKE/session+token==".into()),
-            region: "eu-central-1".into(),
-        };
         let keep = !options.forget;
         let shared = Arc::new(Shared {
-            credentials,
+            credentials: Mutex::new(Vault { current: Credentials::numbered(0), expired: false, issued: 0 }),
             faults: Faults::new(options.seed),
             logs: Mutex::new(logs::Logs { keep, ..logs::Logs::default() }),
             firehose: Mutex::new(firehose::Firehose { keep, ..firehose::Firehose::default() }),
@@ -199,6 +221,7 @@ impl FakeAws {
             marks: options.marks,
             leaks: Mutex::default(),
             connections: AtomicUsize::new(0),
+            answers: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut fake = Self { shared, address: ([127, 0, 0, 1], 0).into(), runtime: Some(runtime), listener: None };
@@ -230,18 +253,47 @@ impl FakeAws {
 
     /// The environment that leads the SDK here and nowhere else.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let credentials = &self.shared.credentials;
-        let pairs = [
+        let credentials = lock(&self.shared.credentials).current.clone();
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", credentials.access_key),
+            ("AWS_SECRET_ACCESS_KEY", credentials.secret_key),
+            ("AWS_SESSION_TOKEN", credentials.session_token.unwrap_or_default()),
+        ];
+        keys.into_iter().chain(self.whereabouts()).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The same with credentials asked for as a task on ECS does, at an endpoint: those can expire and be renewed.
+    pub fn environment_of_task(&self) -> Vec<(String, String)> {
+        let endpoint = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}{CREDENTIALS_PATH}", self.url()));
+        [endpoint].into_iter().chain(self.whereabouts()).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn whereabouts(&self) -> [(&'static str, String); 5] {
+        [
             ("AWS_ENDPOINT_URL", self.url()),
-            ("AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.clone()),
-            ("AWS_SESSION_TOKEN", credentials.session_token.clone().unwrap_or_default()),
-            ("AWS_REGION", credentials.region.clone()),
+            ("AWS_REGION", sigv4::REGION.into()),
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
             ("AWS_CONFIG_FILE", "/nonexistent".into()),
             ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent".into()),
-        ];
-        pairs.map(|(name, value)| (name.to_owned(), value)).into()
+        ]
+    }
+
+    /// From now on requests signed with the credentials that were issued are refused as expired. The endpoint goes on to
+    /// issue them.
+    pub fn expire_credentials(&self) {
+        lock(&self.shared.credentials).expired = true;
+    }
+
+    /// The endpoint issues other credentials from now on, and these are good.
+    pub fn renew_credentials(&self) {
+        let mut vault = lock(&self.shared.credentials);
+        vault.issued += 1;
+        *vault = Vault { current: Credentials::numbered(vault.issued), expired: false, issued: vault.issued };
+    }
+
+    /// When the answer to a request was handed to its socket; none if it was not, or if the peer closed without reading it.
+    pub fn answered(&self, request: RequestNumber) -> Option<Instant> {
+        lock(&self.shared.answers).get(request as usize).copied().flatten()
     }
 
     /// Replaces the rules of misbehaviour.
@@ -328,14 +380,34 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         stream.set_nodelay(true).unwrap();
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            shared.connections.fetch_add(1, Ordering::Relaxed);
-            let service = service_fn(|request| handle(Arc::clone(&shared), request));
+            let _open = OpenConnection::new(&shared);
+            let (wire, peer) = Wire::new(stream);
+            let last = AtomicU32::new(RequestNumber::MAX);
+            let service = service_fn(|request| handle(&shared, &peer, &last, request));
             let mut http = hyper::server::conn::http1::Builder::new();
             // Ends with an error when a fault cuts it; that is the wish.
-            drop(http.pipeline_flush(true).serve_connection(TokioIo::new(stream), service).await);
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(http.pipeline_flush(true).serve_connection(TokioIo::new(wire), service).await);
+            if peer.has_reset() {
+                shared.take_back(last.into_inner());
+            }
         });
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Counts a connection for as long as it lasts, however it ends.
+struct OpenConnection(Arc<Shared>);
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -344,8 +416,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 #[error("cut on purpose")]
 struct Cut;
 
-async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
+async fn handle(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    last: &AtomicU32,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Cut> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == CREDENTIALS_PATH {
+        return Ok(respond(shared.issue_credentials()));
+    }
+    let number = shared.number();
     let (service, operation) = called(&head);
     let fault = shared.faults.decide(service, &operation);
     shared.count(service, &operation, |statistics| statistics.requests += 1);
@@ -362,7 +443,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
     let outcome = match refused_by_fault(service, fault) {
         Some(reply) => reply.into(),
-        None => shared.carry_out(service, &operation, &head, &body, fault),
+        None => shared.carry_out(number, service, &operation, &head, &body, fault),
     };
     shared.count(service, &operation, |statistics| {
         match outcome.reply.code {
@@ -372,21 +453,33 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         statistics.batch_bytes_max = statistics.batch_bytes_max.max(outcome.bytes);
         statistics.batch_records_max = statistics.batch_records_max.max(outcome.offered);
         statistics.records += outcome.accepted as u64;
-        if fault == Some(Fault::ResetAfter) {
+        if matches!(fault, Some(Fault::ResetAfter | Fault::HangAfter)) {
             statistics.unanswered_records += outcome.accepted as u64;
         }
     });
-    if fault == Some(Fault::ResetAfter) {
+    match fault {
+        Some(Fault::ResetAfter) => return Err(Cut),
+        Some(Fault::HangAfter) => std::future::pending::<()>().await,
+        _ => {}
+    }
+    if peer.is_gone() {
         return Err(Cut);
     }
+    // What follows does not wait for anything: the answer is on the socket before this task rests again.
+    lock(&shared.answers)[number as usize] = Some(Instant::now());
+    last.store(number, Ordering::Relaxed);
+    Ok(respond(outcome.reply))
+}
+
+fn respond(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::builder()
-        .status(outcome.reply.status)
+        .status(reply.status)
         .header("x-amzn-requestid", "00000000-0000-0000-0000-000000000001")
         .header("x-amz-request-id", "0000000000000001");
-    for (name, value) in outcome.reply.headers {
+    for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    Ok(response.body(Full::new(outcome.reply.body.into())).unwrap())
+    response.body(Full::new(reply.body.into())).unwrap()
 }
 
 fn called(head: &Parts) -> (Service, String) {
@@ -442,8 +535,35 @@ impl Shared {
         }
     }
 
+    fn number(&self) -> RequestNumber {
+        let mut answers = lock(&self.answers);
+        answers.push(None);
+        (answers.len() - 1) as RequestNumber
+    }
+
+    /// The answer to this request, the last of its connection, was not read.
+    fn take_back(&self, number: RequestNumber) {
+        if let Some(answer) = lock(&self.answers).get_mut(number as usize) {
+            *answer = None;
+        }
+    }
+
+    /// What the endpoint of the ECS agent answers. The end is far: what expires, expires before its time.
+    fn issue_credentials(&self) -> Reply {
+        let credentials = lock(&self.credentials).current.clone();
+        let document = json!({
+            "RoleArn": "arn:aws:iam::123456789012:role/task",
+            "AccessKeyId": credentials.access_key,
+            "SecretAccessKey": credentials.secret_key,
+            "Token": credentials.session_token,
+            "Expiration": "2099-01-01T00:00:00Z",
+        });
+        Reply { body: document.to_string().into_bytes(), ..Reply::empty(200).with("content-type", "application/json") }
+    }
+
     fn carry_out(
         &self,
+        number: RequestNumber,
         service: Service,
         operation: &str,
         head: &Parts,
@@ -455,10 +575,18 @@ impl Shared {
             (Service::S3, Some(hash)) => hash.to_owned(),
             _ => digest::sha256_hex(body),
         };
-        if let Err(refusal) = sigv4::verify(head, &hash, service.scope(), &self.credentials, now.as_secs() as i64) {
+        let (credentials, is_expired) = {
+            let vault = lock(&self.credentials);
+            (vault.current.clone(), vault.expired || vault.is_of_old(head))
+        };
+        if is_expired && let Some(reply) = refused_by_fault(service, Some(Fault::ExpiredToken)) {
+            return reply.into();
+        }
+        if let Err(refusal) = sigv4::verify(head, &hash, service.scope(), &credentials, now.as_secs() as i64) {
             return not_let_in(service, &refusal).into();
         }
-        let observer = self.observer.as_ref();
+        let telling = self.observer.as_ref().map(|observer| |taken: &Delivered<'_>| observer(number, taken));
+        let observer = telling.as_ref().map(|telling| telling as &Telling<'_>);
         match service {
             Service::Logs | Service::Firehose => {
                 if header(head, "content-type") != Some("application/x-amz-json-1.1") {

@@ -289,6 +289,96 @@ fn faults_are_what_they_are_called() {
 }
 
 #[test]
+fn an_answer_that_was_not_read_is_known() {
+    run(|fake| async move {
+        let client = clients(&fake, None).await;
+        fake.logs().seed("g", &["s"]);
+        fake.misbehave(vec![Rule::new(Fault::HangAfter).times(1)]);
+        let events = || vec![event(now_ms(), "a")];
+        tokio::time::timeout(Duration::from_millis(300), put(&client, "g", events())).await.unwrap_err();
+        assert_eq!(fake.logs().groups["g"].streams["s"].len(), 1);
+        assert_eq!(fake.answered(0), None);
+        assert_eq!(fake.statistics(Service::Logs, "PutLogEvents").unanswered_records, 1);
+        // Given up while the fake takes its time: nothing is done, or what is done is known as unanswered.
+        fake.misbehave(vec![Rule::new(Fault::Delay(Duration::from_millis(400)))]);
+        tokio::time::timeout(Duration::from_millis(100), put(&client, "g", events())).await.unwrap_err();
+        fake.misbehave(vec![]);
+        put(&client, "g", events()).await.unwrap();
+        assert!(fake.answered(2).is_some());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(fake.answered(1), None);
+    });
+}
+
+#[test]
+fn an_answer_left_in_the_socket_is_taken_back() {
+    use std::io::Read as _;
+    let fake = FakeAws::start(Options::default());
+    let address = fake.url().trim_start_matches("http://").to_owned();
+    let until = |is_so: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(std::time::Instant::now() < end, "it did not come to that");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for (request, is_read) in [(0, true), (1, false)] {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(b"GET /bucket/key HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        until(&|| fake.answered(request).is_some());
+        let mut answer = [0; 4096];
+        if is_read {
+            assert!(stream.read(&mut answer).unwrap() > 0);
+        } else {
+            // It is here; it is only not read.
+            assert!(stream.peek(&mut answer).unwrap() > 0);
+        }
+        drop(stream);
+        until(&|| fake.connections() == 0);
+        assert_eq!(fake.answered(request).is_some(), is_read);
+    }
+}
+
+#[test]
+fn credentials_of_a_task_expire_and_are_renewed() {
+    run(|fake| async move {
+        let old = clients(&fake, None).await;
+        fake.logs().seed("g", &["s"]);
+        let events = || vec![event(now_ms(), "a")];
+        assert_eq!(put(&old, "g", events()).await, Ok(None));
+        fake.expire_credentials();
+        assert_eq!(put(&old, "g", events()).await, Err("ExpiredTokenException".into()));
+        assert_eq!(put(&clients(&fake, None).await, "g", events()).await, Err("ExpiredTokenException".into()));
+        fake.renew_credentials();
+        assert_eq!(put(&old, "g", events()).await, Err("ExpiredTokenException".into()));
+        assert_eq!(put(&clients(&fake, None).await, "g", events()).await, Ok(None));
+        let environment = fake.environment_of_task();
+        let (_, uri) = environment.iter().find(|(name, _)| name == "AWS_CONTAINER_CREDENTIALS_FULL_URI").unwrap();
+        assert!(uri.starts_with(&fake.url()));
+        assert!(!environment.iter().any(|(name, _)| name.contains("KEY")), "{environment:?}");
+    });
+}
+
+#[test]
+fn open_uploads_are_listed() {
+    run(|fake| async move {
+        let client = clients(&fake, None).await;
+        fake.seed_bucket("b");
+        for key in ["logs/a&b", "logs/c", "other/d"] {
+            client.s3.create_multipart_upload().bucket("b").key(key).send().await.unwrap();
+        }
+        let listed = client.s3.list_multipart_uploads().bucket("b").prefix("logs/").send().await.unwrap();
+        let keys: Vec<&str> = listed.uploads().iter().filter_map(|upload| upload.key()).collect();
+        assert_eq!(keys, ["logs/a&b", "logs/c"]);
+        for upload in listed.uploads() {
+            let abort = client.s3.abort_multipart_upload().bucket("b").set_key(upload.key.clone());
+            abort.set_upload_id(upload.upload_id.clone()).send().await.unwrap();
+        }
+        assert_eq!(fake.s3().open_uploads(), 1);
+    });
+}
+
+#[test]
 fn marks_are_found_wherever_they_hide() {
     let fake = FakeAws::start(Options { marks: vec!["SECRETMARK".into()], ..Options::default() });
     fake.seed_firehose("f");

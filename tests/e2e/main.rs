@@ -8,21 +8,25 @@
     reason = "a failed assumption here is a failed test"
 )]
 
+mod client;
 mod exposition;
 mod fake_aws;
 mod process;
 mod sender;
 mod traffic;
 
+mod reliability;
 mod stage;
 
 mod admin;
 mod broken;
 mod fake_aws_selftest;
+mod fault_table;
 mod faults;
 mod follow;
 mod hostile;
 mod journal;
+mod kill;
 mod million;
 mod objects;
 mod oneoff;

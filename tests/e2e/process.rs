@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "tests and benches each use a part")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -21,6 +22,7 @@ pub struct Run {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     stdin: Option<Vec<u8>>,
+    under: Vec<String>,
     is_unread: bool,
 }
 
@@ -31,6 +33,7 @@ impl Run {
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             stdin: None,
+            under: Vec::new(),
             is_unread: false,
         }
     }
@@ -53,6 +56,12 @@ impl Run {
         self
     }
 
+    /// Runs it by another command, which must become it by `exec`: its process id is the router's.
+    pub fn under<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.under = command.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Nobody reads its standard output: the pipe is closed on the other side.
     pub fn without_reader(mut self) -> Self {
         self.is_unread = true;
@@ -63,7 +72,9 @@ impl Run {
     pub fn start(self) -> Process {
         // Another build of it, such as an image's or a release, by `MESHLENS_BINARY`.
         let binary = std::env::var_os("MESHLENS_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_meshlens").into());
-        let mut child = Command::new(binary)
+        let mut words = self.under.iter().map(OsString::from).chain([binary]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -293,11 +304,32 @@ impl Part {
     }
 }
 
+/// The counts of a sink's own line, `sink s3: received 10 delivered 9 filtered 0 …`, if there is one. It says more than can be
+/// read from the totals when an earlier run left records for some sinks and not for others.
+fn sink_line(log: &str, name: &str) -> Option<BTreeMap<&'static str, u64>> {
+    let begin = format!("sink {name}: received ");
+    let line = &log[log.rfind(&begin)? + begin.len() - "received ".len()..];
+    let mut words = line.lines().next()?.split([' ', '"']);
+    let mut counts = BTreeMap::new();
+    while let Some(word) = words.next() {
+        if let Some(known) = WORDS.iter().find(|known| **known == word) {
+            counts.insert(*known, words.next()?.parse().ok()?);
+        }
+    }
+    (counts.len() == WORDS.len()).then_some(counts)
+}
+
 impl Account {
     /// The last line that is an account; empty if there is none.
     pub fn last(log: &str) -> Self {
         let line = log.lines().rfind(|line| WORDS.iter().all(|word| line.contains(&format!("{word}="))));
-        line.map(Self::read).unwrap_or_default()
+        let mut account = line.map(Self::read).unwrap_or_default();
+        for part in &mut account.parts {
+            if let Some(counts) = sink_line(log, &part.name) {
+                part.counts = counts;
+            }
+        }
+        account
     }
 
     /// Reads `received=10 delivered=19 (cw=10 s3=9) filtered=0 rejected=1 (s3.too_old=1) dropped=0 pending=0`.
@@ -338,6 +370,16 @@ impl Account {
         account
     }
 
+    /// A total by its word.
+    pub fn total(&self, word: &str) -> u64 {
+        self.totals.get(word).copied().unwrap_or_else(|| panic!("no {word} in {self:?}"))
+    }
+
+    /// What stands in brackets behind a word: how much of it has this name, `forward.malformed_frame`.
+    pub fn detail(&self, word: &str, name: &str) -> u64 {
+        self.details.iter().filter(|detail| detail.0 == word && detail.1 == name).map(|detail| detail.2).sum()
+    }
+
     /// The part of the sink whose name holds this text.
     pub fn part(&self, name: &str) -> &Part {
         self.parts.iter().find(|part| part.name.contains(name)).unwrap_or_else(|| panic!("no {name} in {self:?}"))
@@ -371,6 +413,15 @@ mod tests {
             assert_eq!(account.part("s3").of("pending"), 2);
             assert_eq!(account.part("cw").of("received"), 8);
         }
+    }
+
+    #[test]
+    fn a_sink_s_own_line_comes_first() {
+        let log = "sink s3: received 9 delivered 6 filtered 0 rejected 1 (too_old 1) dropped 0 pending 2\n\
+                   received=10 delivered=6 (s3=6) filtered=0 rejected=1 (s3.too_old=1) dropped=0 pending=2 (s3=2)";
+        let account = Account::last(log);
+        account.assert_adds_up();
+        assert_eq!(account.part("s3").of("received"), 9);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::fake_aws::{Delivered, Observer, object_text};
+use super::fake_aws::{Delivered, Observer, RequestNumber, object_text};
 
 /// In every query string that is sent, and nowhere else.
 pub const MARK: &str = "SECRETMARK";
@@ -290,6 +290,10 @@ pub enum Seen {
 #[derive(Default)]
 struct Sheet {
     copies: Vec<AtomicU8>,
+    /// Records of which there is a copy.
+    arrived: AtomicU64,
+    /// Each copy that a request brought: the record, and the request.
+    takes: Mutex<Vec<(u32, RequestNumber)>>,
     altered: AtomicU64,
     examples: Mutex<Vec<String>>,
 }
@@ -314,33 +318,43 @@ impl Witness {
     /// What a fake tells, this notes.
     pub fn observer(self: &Arc<Self>) -> Observer {
         let witness = Arc::clone(self);
-        Arc::new(move |delivered| match delivered {
-            Delivered::Event { time_ms, message, .. } => witness.event(*time_ms, message),
-            Delivered::FirehoseRecord { data, .. } => witness.lines(Seen::Firehose, data),
-            Delivered::Object { object, .. } => witness.lines(Seen::S3, &object_text(&object.body)),
+        Arc::new(move |request, delivered| match delivered {
+            Delivered::Event { time_ms, message, .. } => witness.event(request, *time_ms, message),
+            Delivered::FirehoseRecord { data, .. } => witness.lines_of(Some(request), Seen::Firehose, data),
+            Delivered::Object { object, .. } => {
+                witness.lines_of(Some(request), Seen::S3, &object_text(&object.body));
+            }
         })
     }
 
     /// Notes lines, each ended by a line feed.
     pub fn lines(&self, sink: Seen, bytes: &[u8]) {
+        self.lines_of(None, sink, bytes);
+    }
+
+    fn lines_of(&self, request: Option<RequestNumber>, sink: Seen, bytes: &[u8]) {
         if !bytes.ends_with(b"\n") {
             self.note(sink, "not ended by a line feed", bytes);
         }
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            self.line(sink, line);
+            self.take(request, sink, line);
         }
     }
 
-    fn event(&self, time_ms: i64, message: &str) {
+    fn event(&self, request: RequestNumber, time_ms: i64, message: &str) {
         let expected = number(message.as_bytes()).and_then(|n| self.traffic.event_ms(n));
         if expected.is_some_and(|expected| expected != time_ms) {
             self.note(Seen::Logs, &format!("stored under {time_ms}"), message.as_bytes());
         }
-        self.line(Seen::Logs, message.as_bytes());
+        self.take(Some(request), Seen::Logs, message.as_bytes());
     }
 
     /// Notes one line.
     pub fn line(&self, sink: Seen, line: &[u8]) {
+        self.take(None, sink, line);
+    }
+
+    fn take(&self, request: Option<RequestNumber>, sink: Seen, line: &[u8]) {
         let Some(n) = number(line).filter(|n| *n < self.count) else {
             return self.note(sink, "nobody sent this", line);
         };
@@ -354,8 +368,24 @@ impl Witness {
                 Err(what) => self.note(sink, &what, line),
             }
         }
-        let copies = &self.sheets[sink as usize].copies[n as usize];
-        copies.store(copies.load(Relaxed).saturating_add(1), Relaxed);
+        let sheet = &self.sheets[sink as usize];
+        // Lines of one sink come one after the other, so nobody counts in between.
+        let copies = sheet.copies[n as usize].load(Relaxed);
+        sheet.copies[n as usize].store(copies.saturating_add(1), Relaxed);
+        sheet.arrived.fetch_add(u64::from(copies == 0), Relaxed);
+        if let Some(request) = request {
+            sheet.takes.lock().unwrap_or_else(PoisonError::into_inner).push((n as u32, request));
+        }
+    }
+
+    /// Each copy that a request brought, in order: the record, and the request.
+    pub fn takes(&self, sink: Seen) -> Vec<(u32, RequestNumber)> {
+        self.sheets[sink as usize].takes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a sink has this record.
+    pub fn has(&self, sink: Seen, n: u64) -> bool {
+        self.sheets[sink as usize].copies[n as usize].load(Relaxed) > 0
     }
 
     fn compare(&self, n: u64, line: &[u8]) -> Result<(), String> {
@@ -391,7 +421,7 @@ impl Witness {
 
     /// Distinct records that a sink has.
     pub fn arrived(&self, sink: Seen) -> u64 {
-        self.sheets[sink as usize].copies.iter().filter(|copies| copies.load(Relaxed) > 0).count() as u64
+        self.sheets[sink as usize].arrived.load(Relaxed)
     }
 
     /// What became of the records.

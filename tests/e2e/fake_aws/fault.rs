@@ -37,6 +37,8 @@ pub enum Fault {
     ResetAfter,
     /// Never answers; nothing done.
     Hang,
+    /// The request is carried out, and never answered.
+    HangAfter,
     /// Answers late.
     Delay(Duration),
     /// `ExpiredTokenException` / `ExpiredToken`.

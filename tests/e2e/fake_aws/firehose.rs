@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fault::{Fault, Faults};
-use super::{Delivered, Observer, Outcome, Reply};
+use super::{Delivered, Outcome, Reply, Telling};
 
 /// Records in a batch.
 pub const BATCH_RECORDS_MAX: usize = 500;
@@ -66,7 +66,7 @@ impl Firehose {
         body: &[u8],
         fault: Option<Fault>,
         faults: &Faults,
-        observer: Option<&Observer>,
+        observer: Option<&Telling<'_>>,
     ) -> Outcome {
         if operation != "PutRecordBatch" {
             return refuse("UnknownOperationException", "");

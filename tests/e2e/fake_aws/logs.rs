@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Delivered, Observer, Outcome, Reply};
+use super::{Delivered, Outcome, Reply, Telling};
 
 /// A batch, in bytes: UTF-8 of the messages and [`EVENT_OVERHEAD_BYTES`] for each.
 pub const BATCH_BYTES_MAX: usize = 1_048_576;
@@ -79,7 +79,7 @@ fn constraint(value: &str, at: &str, wanted: &str) -> Outcome {
 
 impl Logs {
     /// Carries out one call.
-    pub fn call(&mut self, operation: &str, body: &[u8], now_ms: i64, observer: Option<&Observer>) -> Outcome {
+    pub fn call(&mut self, operation: &str, body: &[u8], now_ms: i64, observer: Option<&Telling<'_>>) -> Outcome {
         if operation == "PutLogEvents" {
             return match serde_json::from_slice::<PutLogEvents<'_>>(body) {
                 Ok(request) => self.put_log_events(&request, now_ms, observer),
@@ -191,7 +191,7 @@ impl Logs {
         Reply::json(200, &json!({ "logStreams": streams })).into()
     }
 
-    fn put_log_events(&mut self, request: &PutLogEvents<'_>, now_ms: i64, observer: Option<&Observer>) -> Outcome {
+    fn put_log_events(&mut self, request: &PutLogEvents<'_>, now_ms: i64, observer: Option<&Telling<'_>>) -> Outcome {
         if let Err(refusal) = check_group_name(&request.log_group_name) {
             return refusal;
         }

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use super::digest::{ALGORITHMS, checksum, hex, md5, sha256_hex};
 use super::fault::Fault;
 use super::sigv4::{header, percent_decode, query_pairs};
-use super::{Delivered, Observer, Outcome, Reply};
+use super::{Delivered, Outcome, Reply, Telling};
 
 /// The least size of every part but the last, in bytes.
 pub const PART_BYTES_MIN: usize = 5 << 20;
@@ -64,6 +64,7 @@ pub struct Target {
     pub bucket: String,
     pub key: String,
     upload: String,
+    prefix: String,
     part: Option<u32>,
 }
 
@@ -80,6 +81,7 @@ impl Target {
         let operation = match (&head.method, key.is_empty(), upload.is_some()) {
             (&Method::HEAD, true, _) => "HeadBucket",
             (&Method::HEAD, false, _) => "HeadObject",
+            (&Method::GET, true, _) if value("uploads").is_some() => "ListMultipartUploads",
             (&Method::GET, false, false) => "GetObject",
             (&Method::PUT, false, true) => "UploadPart",
             (&Method::PUT, false, false) => "PutObject",
@@ -93,6 +95,7 @@ impl Target {
             bucket: text(percent_decode(bucket)),
             key: text(percent_decode(key)),
             upload: upload.unwrap_or_default(),
+            prefix: value("prefix").unwrap_or_default(),
             part: value("partNumber").and_then(|number| number.parse().ok()),
         }
     }
@@ -177,7 +180,7 @@ impl S3 {
         head: &Parts,
         content: Bytes,
         fault: Option<Fault>,
-        observer: Option<&Observer>,
+        observer: Option<&Telling<'_>>,
     ) -> Outcome {
         if !self.buckets.contains_key(&target.bucket) {
             return refuse(404, "NoSuchBucket", "The specified bucket does not exist");
@@ -189,6 +192,7 @@ impl S3 {
             "HeadBucket" => Reply::empty(200).into(),
             "HeadObject" | "GetObject" => self.read(target),
             "PutObject" => self.put(target, head, content, observer),
+            "ListMultipartUploads" => self.list(target),
             "CreateMultipartUpload" => self.create(target, head),
             "UploadPart" => self.part(target, head, content),
             "CompleteMultipartUpload" => self.complete(target, head, &content, fault, observer),
@@ -231,7 +235,7 @@ impl S3 {
         }
     }
 
-    fn put(&mut self, target: &Target, head: &Parts, content: Bytes, observer: Option<&Observer>) -> Outcome {
+    fn put(&mut self, target: &Target, head: &Parts, content: Bytes, observer: Option<&Telling<'_>>) -> Outcome {
         let headers = match object_headers(head) {
             Ok(headers) => headers,
             Err(refusal) => return refusal,
@@ -244,7 +248,7 @@ impl S3 {
         self.store(target, object, observer, Reply::empty(200).with("etag", &etag))
     }
 
-    fn store(&mut self, target: &Target, object: Object, observer: Option<&Observer>, reply: Reply) -> Outcome {
+    fn store(&mut self, target: &Target, object: Object, observer: Option<&Telling<'_>>, reply: Reply) -> Outcome {
         if let Some(observer) = observer {
             observer(&Delivered::Object { bucket: &target.bucket, key: &target.key, object: &object });
         }
@@ -270,6 +274,27 @@ impl S3 {
              </InitiateMultipartUploadResult>",
             target.bucket,
             super::escape_xml(&target.key)
+        );
+        Reply::xml(200, &document).into()
+    }
+
+    /// All at once: the fake's buckets are small.
+    fn list(&self, target: &Target) -> Outcome {
+        let of_bucket = |upload: &&Upload| upload.bucket == target.bucket && upload.key.starts_with(&target.prefix);
+        let mut uploads: Vec<(&String, &Upload)> = self.uploads.iter().filter(|(_, each)| of_bucket(each)).collect();
+        uploads.sort_by_key(|(id, upload)| (upload.key.clone(), (*id).clone()));
+        let entry = |(id, upload): &(&String, &Upload)| {
+            let key = super::escape_xml(&upload.key);
+            format!(
+                "<Upload><Key>{key}</Key><UploadId>{id}</UploadId><StorageClass>STANDARD</StorageClass>\
+                 <Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>"
+            )
+        };
+        let entries: String = uploads.iter().map(entry).collect();
+        let document = format!(
+            "<ListMultipartUploadsResult><Bucket>{}</Bucket><MaxUploads>1000</MaxUploads>\
+             <IsTruncated>false</IsTruncated>{entries}</ListMultipartUploadsResult>",
+            target.bucket
         );
         Reply::xml(200, &document).into()
     }
@@ -305,7 +330,7 @@ impl S3 {
         head: &Parts,
         document: &[u8],
         fault: Option<Fault>,
-        observer: Option<&Observer>,
+        observer: Option<&Telling<'_>>,
     ) -> Outcome {
         let Some(upload) = self.uploads.get(&target.upload) else { return no_such_upload() };
         if (&upload.bucket, &upload.key) != (&target.bucket, &target.key) {

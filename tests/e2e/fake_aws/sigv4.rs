@@ -18,6 +18,21 @@ pub struct Credentials {
     pub region: String,
 }
 
+/// The region of every identity.
+pub const REGION: &str = "eu-central-1";
+
+impl Credentials {
+    /// The identity of that number; any two differ in all that is secret.
+    pub fn numbered(number: u64) -> Self {
+        Self {
+            access_key: format!("AKIDFAKEFAKEFAKE{number:04}"),
+            secret_key: format!("wJalrXUtnFEMI/K7MDENG+fakefakefake{number:04}/"),
+            session_token: Some(format!("FwoGZXIvYXdzEFAKE/session+token{number:04}==")),
+            region: REGION.into(),
+        }
+    }
+}
+
 /// Why a request is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
