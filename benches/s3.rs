@@ -48,7 +48,7 @@ fn block() -> Block {
 }
 
 fn objects(compression: Compression, compression_level: Option<i32>, key: Template) -> Objects {
-    Objects::new(Plan {
+    let plan = Plan {
         key,
         dates: Dates::Event,
         naming: Naming::sequence("bench", "s3"),
@@ -58,7 +58,8 @@ fn objects(compression: Compression, compression_level: Option<i32>, key: Templa
         object_age_max: Duration::from_secs(300),
         open_objects_max: 32,
         part_bytes: PART_BYTES_MIN,
-    })
+    };
+    Objects::new(plan, Vec::new())
 }
 
 #[allow(clippy::expect_used, reason = "a bench that cannot start is to fail")]

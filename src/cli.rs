@@ -16,6 +16,7 @@ use crate::source;
 
 pub mod check;
 pub mod completions;
+pub mod healthcheck;
 pub mod iam;
 pub mod parse;
 pub mod run;
@@ -73,6 +74,7 @@ Environment:
 const RUN_EXAMPLES: &str = "Examples:
   meshlens run                                                  the built-in quick start
   meshlens run --config service-connect.toml --grace 100
+  meshlens run --admin :24220 --input access.log --follow --to firehose:access
   meshlens run --forward 127.0.0.1:24224 --forward-unix /var/run/fluent.sock --to cloudwatch:/mesh/{ecs_task_id}
   meshlens run --input access.log --follow --to s3://bucket/logs?compression=zstd --set sink.s3.object_age_max=1m
   zcat access.log.gz | meshlens run --input - --to file:out --set redact.query=mask
@@ -80,6 +82,13 @@ const RUN_EXAMPLES: &str = "Examples:
 Sinks of --to are named cloudwatch_logs, firehose, s3, file, stdout, discard, the second of a kind s3-2 and so on; --set
 knows them by these names. Flags that name sources replace those of the file; --to replaces its sinks and routes; --set
 applies over everything.";
+
+const HEALTHCHECK_EXAMPLES: &str = "Exit codes: 0 if the answer is good, 1 if it is not or there is none.
+
+Examples:
+  meshlens healthcheck                    are records delivered? Fails only if admin.unhealthy_after is set
+  meshlens healthcheck --ready            are records taken?
+  meshlens healthcheck --admin :9000      asks where `run --admin :9000` listens";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -101,6 +110,9 @@ pub enum Command {
     Check(check::Args),
     /// Turn lines of files or standard input into one JSON object a line, redacted
     Parse(parse::Args),
+    /// Ask a running meshlens how it is; for the health checks of containers
+    #[command(after_help = HEALTHCHECK_EXAMPLES)]
+    Healthcheck(healthcheck::Args),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -155,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Parse(args) => parse::parse(&args),
+        Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Schema => schema::schema(),
         Command::Completions(args) => completions::completions(&args),
     };

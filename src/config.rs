@@ -41,12 +41,16 @@ pub struct Config {
     pub route: crate::route::Config,
     /// The journal.
     pub journal: crate::journal::Config,
+    /// Where sinks leave what they reject or give up, if anywhere.
+    pub dead_letters: Option<crate::sink::dead_letters::Config>,
     /// Sinks; at least one, at most [`crate::journal::block::SINKS_MAX`].
     pub sinks: Vec<crate::sink::Config>,
     /// How long a shutdown may take from the signal on.
     pub grace: Duration,
     /// How long a source must be quiet, after the signal, to be taken as done.
     pub quiet: Duration,
+    /// The admin endpoints.
+    pub admin: crate::admin::Config,
     /// meshlens's own log.
     pub log: crate::telemetry::logs::Config,
     /// Name of this host or container.

@@ -2,30 +2,65 @@
 //!
 //! Sources append through a [`Writer`]; each sink has a [`Reader`]. A block gets the next sequence number and stays until every
 //! sink it goes to has *released* it (its bytes are no longer needed from here) and *settled* it (each record delivered, or
-//! counted as rejected or dropped). Sequence numbers below a sink's watermark are settled.
+//! counted as rejected or dropped). Sequence numbers below a sink's *watermark* are settled.
 //!
-//! Kept in memory, bounded in bytes by [`Config::memory_bytes_max`]. When it is full, [`WhenFull`] decides: appending waits
-//! (and with it the socket), or the oldest block that only waits to be read is dropped for those sinks that have not read it,
-//! counted as [`Reason::JournalFull`]. The disk behind it will be a second home of the same blocks under the same numbers.
+//! ```text
+//!            append                      ┌──────────── memory ────────────┐         next       ┌─ sink: cursor, watermark
+//! source ─────────────► end of the log ──┤ hot blocks, shared             ├───────────────────►├─ sink
+//!                                        └──┬──────────────────────────▲──┘                    └─ sink (lags)
+//!                              overflow, always                        │ read again when it is not in memory any more
+//!                                        ┌──▼──────────────────────────┴──┐
+//!                                        │ segments on disk, same order   │
+//!                                        └────────────────────────────────┘
+//! ```
+//!
+//! In memory it is bounded by [`Config::memory_bytes_max`], on disk by [`Config::disk_bytes_max`]. [`Persist`] says which blocks are written:
+//! none; those for which memory has no room, and what a shutdown could not deliver; or all, before they are acknowledged and before any sink reads them.
+//! When there is no room at all, [`WhenFull`] decides: appending waits (and with it the socket), or the oldest blocks that only wait to be read
+//! are dropped for those sinks that have not read them, counted as [`crate::telemetry::account::Reason::JournalFull`].
 //!
 //! What sinks have read and hold cannot be dropped. Each holds at most [`Reader::held_bytes_max`] and a block; with `drop_oldest`
 //! a block is let in beyond the limit when such blocks alone use it up, so that dead sinks never stop the others.
 //!
-//! Cost: one lock a block for the writer and one for each sink; nothing a record. A block that nobody holds any more leaves
-//! nothing behind, however long an older one is held.
+//! # After a restart
+//!
+//! The log is read from its directory ([`disk::recover`]). What was settled does not come back, not even single records of a block that was settled in
+//! part; what was not comes again under the same numbers. The upper bits of a sequence number count the starts of the process
+//! on that directory, so that no number is ever given twice. Positions of followed files ([`track`]) and notes of sinks are kept in the same log.
+//!
+//! # Cost
+//!
+//! One lock a block for the writer and one for each sink; nothing a record. On disk: the block's bytes once, 24 bytes a record for its index, a checksum;
+//! one write call for many blocks, one sync for all that came during the one before. A block that nobody holds any more leaves
+//! nothing behind in memory, however long an older one is held.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
 use crate::chunk::{Position, SourceId};
-use crate::telemetry::account::{Ledger, Reason};
+use crate::telemetry::account::Ledger;
 
 pub mod block;
+pub mod disk;
+mod kept;
+mod keeper;
+mod reader;
+mod room;
+mod span;
+mod state;
+pub mod track;
 
-use block::{Block, SinkSet};
+pub use disk::directory::OpenError;
+pub use keeper::{Closed, Keeper, Opened, Recovery, open_with};
+pub use reader::{Reader, Settler};
+pub use span::SpanSet;
+
+use block::Block;
+use room::Room;
+use state::State;
 
 /// What to do when the journal is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,7 +96,9 @@ pub struct Config {
     /// Bytes of segments on disk.
     pub disk_bytes_max: u64,
     /// Bytes that must stay free on the file system.
-    pub disk_free_bytes_min: u64,
+    ///
+    /// None: 64 MiB, or a tenth of a file system smaller than ten times that.
+    pub disk_free_bytes_min: Option<u64>,
     /// A segment is finished at about this size.
     pub segment_bytes: u64,
     /// What happens when there is no room any more.
@@ -75,15 +112,18 @@ impl Default for Config {
             dir: None,
             memory_bytes_max: 64 << 20,
             disk_bytes_max: 1 << 30,
-            disk_free_bytes_min: 64 << 20,
+            disk_free_bytes_min: None,
             segment_bytes: 16 << 20,
             when_full: WhenFull::Block,
         }
     }
 }
 
-/// A block's place in the order of the journal.
+/// A block's place in the order of the journal. Above [`EPOCH_BITS`] it counts the starts of the process on the journal's directory.
 pub type Sequence = u64;
+
+/// Bits of a sequence number that count the blocks of one run: a million a second for twelve days.
+pub const EPOCH_BITS: u32 = 40;
 
 /// A record's place in the order of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -163,96 +203,64 @@ pub struct Monitor {
 impl Monitor {
     /// What the journal holds now.
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.shared.lock();
-        Snapshot {
-            memory_bytes: state.bytes as u64,
-            oldest_pending_ms: vec![None; self.shared.ledgers.len()],
-            ..Snapshot::default()
-        }
+        self.shared.lock().snapshot()
     }
-}
-
-/// The most that one sink may hold of what it has read, whatever the journal's size.
-const HELD_BYTES_MAX: usize = 16 << 20;
-
-/// A block that some sink needs from here: `held` is never empty, and `unread` is a part of it.
-struct Slot {
-    block: Arc<Block>,
-    cost_bytes: usize,
-    unread: SinkSet,
-    held: SinkSet,
-}
-
-/// Where one sink stands.
-#[derive(Default)]
-struct Cursor {
-    /// What it reads next.
-    next: Sequence,
-    /// Blocks that it has read and not settled, in order; one that is settled out of order stays, marked, until all before it
-    /// are. Eight bytes a block, however long a sink keeps it open.
-    open: VecDeque<OpenBlock>,
-}
-
-/// A sequence number, and in its highest bit whether the block is settled.
-#[derive(Clone, Copy)]
-struct OpenBlock(u64);
-
-impl OpenBlock {
-    const SETTLED: u64 = 1 << 63;
-
-    fn sequence(self) -> Sequence {
-        self.0 & !Self::SETTLED
-    }
-
-    fn is_settled(self) -> bool {
-        self.0 & Self::SETTLED != 0
-    }
-}
-
-struct State {
-    slots: BTreeMap<Sequence, Slot>,
-    /// The next block's sequence number.
-    end: Sequence,
-    bytes: usize,
-    cursors: Vec<Cursor>,
-    writers: usize,
 }
 
 struct Shared {
-    config: Config,
     state: Mutex<State>,
-    ledgers: Vec<Arc<Ledger>>,
+    /// Told when there is something to be written.
+    work: Condvar,
     /// Told when a block comes or the last writer goes.
     readable: Notify,
     /// Told when bytes become free.
     writable: Notify,
+    /// Blocks below are as durable as the mode promises.
+    durable: watch::Sender<Sequence>,
+    /// So many notes are.
+    noted: watch::Sender<u64>,
 }
 
 impl Shared {
+    fn new(state: State) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            readable: Notify::new(),
+            writable: Notify::new(),
+            durable: watch::channel(Sequence::MAX).0,
+            noted: watch::channel(0).0,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code of ours panics while it holds the lock; were it to, the numbers are still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wait_for_work<'a>(&'a self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        if at_most == Duration::MAX {
+            return self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.work.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Says how far the log is durable.
+    fn publish(&self, state: &State) {
+        let durable = if state.is_durable_at_once() { Sequence::MAX } else { state.visible_end() };
+        self.durable.send_if_modified(|before| std::mem::replace(before, durable) != durable);
+    }
 }
 
-/// Opens an empty journal for the sinks whose ledgers are given, in order of their numbers.
+/// Opens an empty journal in memory for the sinks whose ledgers are given, in order of their numbers; [`open_with`] opens one on disk.
 pub fn open(config: Config, ledgers: Vec<Arc<Ledger>>) -> (Writer, Vec<Reader>) {
-    let sinks = ledgers.len();
-    assert!(sinks <= block::SINKS_MAX, "the configuration limits the number of sinks");
-    let shared = Arc::new(Shared {
-        config,
-        state: Mutex::new(State {
-            slots: BTreeMap::new(),
-            end: 0,
-            bytes: 0,
-            cursors: (0..sinks).map(|_| Cursor::default()).collect(),
-            writers: 1,
-        }),
-        ledgers,
-        readable: Notify::new(),
-        writable: Notify::new(),
-    });
-    let readers = (0..sinks).map(|sink| Reader { shared: shared.clone(), sink }).collect();
+    assert!(ledgers.len() <= block::SINKS_MAX, "the configuration limits the number of sinks");
+    attach(Shared::new(State::new(config, ledgers)))
+}
+
+fn attach(shared: Arc<Shared>) -> (Writer, Vec<Reader>) {
+    let sinks = shared.lock().cursors.len();
+    let readers = (0..sinks).map(|sink| Reader::new(shared.clone(), sink)).collect();
     (Writer { shared }, readers)
 }
 
@@ -282,7 +290,7 @@ impl Drop for Writer {
 impl Writer {
     /// How far the journal is durable.
     pub fn durable(&self) -> Durable {
-        Durable::at_once()
+        Durable(self.shared.durable.subscribe())
     }
 
     /// Looks into the journal from outside. Does not keep it open.
@@ -291,7 +299,10 @@ impl Writer {
     }
 
     /// The source stands at `position` now, and what it read before is appended already or leads to no block.
-    pub fn pass(&self, _source: SourceId, _position: Position) {}
+    pub fn pass(&self, source: SourceId, position: Position) {
+        self.shared.lock().pass(source, position);
+        self.shared.work.notify_one();
+    }
 
     /// Puts a block at the end and returns its number; waits for room if so configured. A block without records for any
     /// sink takes no place.
@@ -315,440 +326,31 @@ impl Writer {
         if block.sinks == 0 {
             return Some(state.end);
         }
-        let bytes_max = self.shared.config.memory_bytes_max;
-        let is_full = |state: &State| state.bytes > 0 && state.bytes + cost_bytes > bytes_max;
-        match self.shared.config.when_full {
-            WhenFull::Block if is_full(&state) => return None,
-            WhenFull::Block => {}
-            // What cannot be dropped is in the hands of sinks, which is bounded by itself.
-            WhenFull::DropOldest => while is_full(&state) && self.drop_oldest(&mut state) {},
+        let room = state.make_room(cost_bytes);
+        if room == Room::Wait {
+            drop(state);
+            // Room may have to be made by writing.
+            self.shared.work.notify_one();
+            return None;
         }
-        let sequence = state.end;
-        let sinks = block.sinks;
-        state.end += 1;
-        state.bytes += cost_bytes;
-        state.slots.insert(sequence, Slot { block: block.clone(), cost_bytes, unread: sinks, held: sinks });
-        for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
-            if sinks & (1 << sink) != 0 {
-                ledger.receive(block.records_for(sink) as u64);
-            }
-        }
+        let sequence = state.push(block.clone(), cost_bytes, now_ms());
+        let is_on_disk = state.disk.is_some();
         drop(state);
+        if is_on_disk {
+            self.shared.work.notify_one();
+        }
         self.shared.readable.notify_waiters();
         Some(sequence)
     }
-
-    /// Drops the oldest block that makes room by it: one that only waits to be read. False if there is none.
-    fn drop_oldest(&self, state: &mut State) -> bool {
-        // Below all cursors everything is read: a sink that holds much must not make each append look through it.
-        let from = state.cursors.iter().map(|cursor| cursor.next).min().unwrap_or(0);
-        let waiting = state.slots.range(from..).find(|(_, slot)| slot.unread == slot.held);
-        let Some(sequence) = waiting.map(|(sequence, _)| *sequence) else { return false };
-        let Some(slot) = state.slots.remove(&sequence) else { return false };
-        state.bytes -= slot.cost_bytes;
-        for (sink, ledger) in self.shared.ledgers.iter().enumerate() {
-            if slot.unread & (1 << sink) != 0 {
-                ledger.lose(Reason::JournalFull, slot.block.records_for(sink) as u64);
-            }
-        }
-        true
-    }
 }
 
-/// One sink's view of the journal.
-pub struct Reader {
-    shared: Arc<Shared>,
-    sink: usize,
-}
-
-impl Reader {
-    /// The next block with records for this sink, with its number. `None` once the journal is closed and read to its end.
-    /// Cancel safe: a block is only taken by the call that returns it.
-    pub async fn next(&mut self) -> Option<(Sequence, Arc<Block>)> {
-        loop {
-            let news = self.shared.readable.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            {
-                let state = &mut *self.shared.lock();
-                let bit = 1 << self.sink;
-                let cursor = &mut state.cursors[self.sink];
-                let unread = state.slots.range_mut(cursor.next..).find(|(_, slot)| slot.unread & bit != 0);
-                cursor.next = unread.as_ref().map_or(state.end, |(sequence, _)| **sequence + 1);
-                if let Some((&sequence, slot)) = unread {
-                    slot.unread &= !bit;
-                    cursor.open.push_back(OpenBlock(sequence));
-                    return Some((sequence, slot.block.clone()));
-                }
-                if state.writers == 0 {
-                    return None;
-                }
-            }
-            news.await;
-        }
-    }
-
-    /// Bytes of blocks, neither released nor settled, at which a sink should read no more: room for several full requests at
-    /// once, and never more than a quarter of the journal.
-    pub fn held_bytes_max(&self) -> usize {
-        HELD_BYTES_MAX.min(self.shared.config.memory_bytes_max / 4)
-    }
-
-    /// What this sink noted ([`Settler::put_note`]) and did not remove, from before the start; the rest is none of its business.
-    pub fn notes(&self) -> Vec<(String, Vec<u8>)> {
-        Vec::new()
-    }
-
-    /// A handle that releases and settles, for tasks that work beside the reader.
-    pub fn settler(&self) -> Settler {
-        Settler { shared: self.shared.clone(), sink: self.sink }
-    }
-}
-
-/// Says what became of blocks, on behalf of one sink.
-#[derive(Clone)]
-pub struct Settler {
-    shared: Arc<Shared>,
-    sink: usize,
-}
-
-impl Settler {
-    /// The sink keeps what it needs of that block elsewhere: its memory may go. Not yet settled.
-    pub fn release(&self, sequence: Sequence) {
-        self.clear(sequence, false);
-    }
-
-    /// Every record of that block for this sink is delivered, rejected or dropped, and counted so. Releases it as well.
-    pub fn settle(&self, sequence: Sequence) {
-        self.clear(sequence, true);
-    }
-
-    /// These records are delivered, rejected or dropped, though their blocks are not settled yet as a whole: after a restart
-    /// they are not sent again.
-    pub fn settle_part(&self, _spans: &[Span]) {}
-
-    /// Notes something of the sink's own under a key, for after a restart. When this returns it is as durable as the blocks are.
-    /// Without a disk there is nothing to come back to, so nothing is noted.
-    pub async fn put_note(&self, _key: &str, _value: Vec<u8>) {}
-
-    /// Forgets a note; the word of it may be lost in a crash.
-    pub fn remove_note(&self, _key: &str) {}
-
-    /// The lowest number this sink has not settled; all below are, or hold nothing for it.
-    pub fn watermark(&self) -> Sequence {
-        let state = self.shared.lock();
-        let cursor = &state.cursors[self.sink];
-        if let Some(open) = cursor.open.front() {
-            return open.sequence();
-        }
-        let unread = state.slots.range(cursor.next..).find(|(_, slot)| slot.unread & (1 << self.sink) != 0);
-        unread.map_or(state.end, |(sequence, _)| *sequence)
-    }
-
-    fn clear(&self, sequence: Sequence, settled: bool) {
-        let state = &mut *self.shared.lock();
-        if settled {
-            let open = &mut state.cursors[self.sink].open;
-            if let Ok(place) = open.binary_search_by_key(&sequence, |open| open.sequence()) {
-                open[place].0 |= OpenBlock::SETTLED;
-            }
-            while open.front().is_some_and(|open| open.is_settled()) {
-                open.pop_front();
-            }
-        }
-        let Some(slot) = state.slots.get_mut(&sequence) else { return };
-        slot.held &= !(1 << self.sink);
-        if slot.held == 0
-            && let Some(slot) = state.slots.remove(&sequence)
-        {
-            state.bytes -= slot.cost_bytes;
-            self.shared.writable.notify_waiters();
-        }
-    }
+/// The time, in milliseconds since 1970 UTC; read once a block.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    use proptest::prelude::*;
-
-    use super::block::{Block, Entry, Partition};
-    use super::*;
-
-    /// One poll, without a runtime: what is not ready now is not done.
-    fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        }
-    }
-
-    fn block(records: &[SinkSet]) -> Block {
-        let mut block = Block { partitions: vec![Partition::default()], ..Block::default() };
-        for &sinks in records {
-            block.bytes.extend_from_slice(b"{\"log\":\"0123456789\"}\n");
-            block.index.push(Entry { time_ms: 0, sinks, end: block.bytes.len() as u32, partition: 0 });
-            block.sinks |= sinks;
-        }
-        block.bytes.shrink_to_fit();
-        block.index.shrink_to_fit();
-        block
-    }
-
-    fn ledgers(count: usize) -> Vec<Arc<Ledger>> {
-        (0..count).map(|i| Arc::new(Ledger::new(format!("sink{i}")))).collect()
-    }
-
-    #[test]
-    fn a_closed_journal_is_read_to_its_end() {
-        let (writer, mut readers) = open(Config::default(), ledgers(2));
-        let second = writer.clone();
-        assert_eq!(now_or_never(writer.append(block(&[1]))), Some(0));
-        drop(writer);
-        assert_eq!(now_or_never(second.append(block(&[2]))), Some(1));
-        assert!(now_or_never(readers[0].next()).flatten().is_some());
-        assert!(now_or_never(readers[0].next()).is_none(), "a writer is left, so the reader waits");
-        drop(second);
-        assert!(matches!(now_or_never(readers[0].next()), Some(None)));
-        assert!(matches!(now_or_never(readers[1].next()), Some(Some((1, _)))));
-        assert!(matches!(now_or_never(readers[1].next()), Some(None)));
-    }
-
-    #[test]
-    fn a_full_journal_waits_and_a_release_makes_room() {
-        let cost = block(&[1]).cost_bytes();
-        let config = Config { memory_bytes_max: cost * 2, ..Config::default() };
-        let (writer, mut readers) = open(config, ledgers(1));
-        let settler = readers[0].settler();
-        assert!(now_or_never(writer.append(block(&[1]))).is_some());
-        assert!(now_or_never(writer.append(block(&[1]))).is_some());
-        let mut third = pin!(writer.append(block(&[1])));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(third.as_mut().poll(&mut context).is_pending());
-        let (sequence, _) = now_or_never(readers[0].next()).flatten().unwrap();
-        assert!(third.as_mut().poll(&mut context).is_pending(), "read is not released");
-        settler.release(sequence);
-        assert!(third.as_mut().poll(&mut context).is_ready());
-        assert_eq!(settler.watermark(), 0, "released is not settled");
-        settler.settle(sequence);
-        assert_eq!(settler.watermark(), 1);
-    }
-
-    #[test]
-    fn a_block_larger_than_the_journal_is_let_in_alone() {
-        let config = Config { memory_bytes_max: 1, ..Config::default() };
-        let (writer, _readers) = open(config, ledgers(1));
-        assert!(now_or_never(writer.append(block(&[1]))).is_some());
-        assert!(now_or_never(writer.append(block(&[1]))).is_none());
-    }
-
-    #[test]
-    fn regression_dead_sinks_that_hold_the_whole_journal_do_not_stop_the_others() {
-        let config = Config { memory_bytes_max: 1, when_full: WhenFull::DropOldest, ..Config::default() };
-        let books = ledgers(2);
-        let (writer, mut readers) = open(config, books.clone());
-        let live = readers[1].settler();
-        assert!(now_or_never(writer.append(block(&[3]))).is_some());
-        // The dead sink reads it and holds it for ever.
-        assert!(now_or_never(readers[0].next()).flatten().is_some());
-        for _ in 0..100 {
-            let (sequence, _) = now_or_never(readers[1].next()).flatten().unwrap();
-            live.settle(sequence);
-            assert!(now_or_never(writer.append(block(&[3]))).is_some(), "nobody waits for a dead sink");
-        }
-        assert_eq!(books[1].tally().lost[Reason::JournalFull as usize], 0, "the live sink loses nothing");
-        assert_eq!(
-            books[0].tally().lost[Reason::JournalFull as usize],
-            99,
-            "all that the dead one has not read but the last"
-        );
-        let state = writer.shared.lock();
-        assert_eq!(state.slots.len(), 2);
-        assert_eq!(state.bytes, block(&[3]).cost_bytes() * 2);
-    }
-
-    #[test]
-    fn regression_a_block_held_for_long_keeps_nothing_of_those_after_it() {
-        let (writer, mut readers) = open(Config::default(), ledgers(2));
-        let live = readers[1].settler();
-        assert!(now_or_never(writer.append(block(&[1]))).is_some());
-        assert!(now_or_never(readers[0].next()).flatten().is_some());
-        for _ in 0..1000 {
-            assert!(now_or_never(writer.append(block(&[2]))).is_some());
-            let (sequence, _) = now_or_never(readers[1].next()).flatten().unwrap();
-            live.settle(sequence);
-        }
-        assert_eq!(writer.shared.lock().slots.len(), 1);
-        assert_eq!(live.watermark(), 1001);
-    }
-
-    #[test]
-    fn a_sink_holds_at_most_a_quarter_of_a_small_journal() {
-        let held =
-            |memory_bytes_max| open(Config { memory_bytes_max, ..Config::default() }, ledgers(1)).1[0].held_bytes_max();
-        assert_eq!(held(1 << 20), 256 << 10);
-        assert_eq!(held(64 << 20), 16 << 20);
-        assert_eq!(held(64 << 30), 16 << 20);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Append(Vec<SinkSet>),
-        Read(usize),
-        Release(usize, usize),
-        Settle(usize, usize),
-    }
-
-    const SINKS: usize = 3;
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => proptest::collection::vec(0u64..8, 1..4).prop_map(Op::Append),
-            4 => (0..SINKS).prop_map(Op::Read),
-            1 => (0..SINKS, 0usize..8).prop_map(|(sink, nth)| Op::Release(sink, nth)),
-            3 => (0..SINKS, 0usize..8).prop_map(|(sink, nth)| Op::Settle(sink, nth)),
-        ]
-    }
-
-    /// The plainest journal that could be right: everything is kept, sets say who still has to do what.
-    #[derive(Default)]
-    struct Model {
-        records: BTreeMap<Sequence, Vec<SinkSet>>,
-        unread: Vec<BTreeSet<Sequence>>,
-        held: Vec<BTreeSet<Sequence>>,
-        unsettled: Vec<BTreeSet<Sequence>>,
-        received: Vec<u64>,
-        lost: Vec<u64>,
-        next: Sequence,
-    }
-
-    impl Model {
-        fn new() -> Self {
-            Self {
-                unread: vec![BTreeSet::new(); SINKS],
-                held: vec![BTreeSet::new(); SINKS],
-                unsettled: vec![BTreeSet::new(); SINKS],
-                received: vec![0; SINKS],
-                lost: vec![0; SINKS],
-                ..Self::default()
-            }
-        }
-
-        fn bytes(&self) -> usize {
-            let held: BTreeSet<_> = self.held.iter().flatten().collect();
-            held.into_iter().map(|sequence| block(&self.records[sequence]).cost_bytes()).sum()
-        }
-
-        fn records_for(&self, sequence: Sequence, sink: usize) -> u64 {
-            self.records[&sequence].iter().filter(|sinks| *sinks & (1 << sink) != 0).count() as u64
-        }
-
-        /// Whether the block was taken.
-        fn append(&mut self, records: &[SinkSet], config: &Config) -> bool {
-            if records.iter().all(|sinks| *sinks == 0) {
-                return true;
-            }
-            let cost = block(records).cost_bytes();
-            while config.when_full == WhenFull::DropOldest
-                && self.bytes() > 0
-                && self.bytes() + cost > config.memory_bytes_max
-            {
-                let in_hand = |sequence| {
-                    (0..SINKS).any(|sink| self.held[sink].contains(sequence) && !self.unread[sink].contains(sequence))
-                };
-                let Some(oldest) = self.unread.iter().flatten().filter(|sequence| !in_hand(sequence)).min().copied()
-                else {
-                    break;
-                };
-                for sink in 0..SINKS {
-                    if self.unread[sink].remove(&oldest) {
-                        self.held[sink].remove(&oldest);
-                        self.unsettled[sink].remove(&oldest);
-                        self.lost[sink] += self.records_for(oldest, sink);
-                    }
-                }
-            }
-            if config.when_full == WhenFull::Block && self.bytes() > 0 && self.bytes() + cost > config.memory_bytes_max
-            {
-                return false;
-            }
-            self.records.insert(self.next, records.to_vec());
-            for sink in 0..SINKS {
-                let count = self.records_for(self.next, sink);
-                if count > 0 {
-                    self.unread[sink].insert(self.next);
-                    self.held[sink].insert(self.next);
-                    self.unsettled[sink].insert(self.next);
-                    self.received[sink] += count;
-                }
-            }
-            self.next += 1;
-            true
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_journal_does_what_the_plain_model_does(
-            ops in proptest::collection::vec(op(), 1..80),
-            drop_oldest in any::<bool>(),
-            blocks_max in 1usize..6,
-        ) {
-            let config = Config {
-                memory_bytes_max: block(&[1]).cost_bytes() * blocks_max,
-                when_full: if drop_oldest { WhenFull::DropOldest } else { WhenFull::Block },
-                ..Config::default()
-            };
-            let books = ledgers(SINKS);
-            let (writer, mut readers) = open(config.clone(), books.clone());
-            let settlers: Vec<_> = readers.iter().map(Reader::settler).collect();
-            let mut model = Model::new();
-            let mut in_hand: Vec<Vec<Sequence>> = vec![Vec::new(); SINKS];
-            for op in ops {
-                match op {
-                    Op::Append(records) => {
-                        let taken = now_or_never(writer.append(block(&records))).is_some();
-                        prop_assert_eq!(taken, model.append(&records, &config));
-                    }
-                    Op::Read(sink) => {
-                        let read = now_or_never(readers[sink].next()).flatten();
-                        let expected = model.unread[sink].pop_first();
-                        prop_assert_eq!(read.as_ref().map(|(sequence, _)| *sequence), expected);
-                        if let Some((sequence, block)) = read {
-                            prop_assert_eq!(block.records_for(sink) as u64, model.records_for(sequence, sink));
-                            in_hand[sink].push(sequence);
-                        }
-                    }
-                    Op::Release(sink, nth) => {
-                        if let Some(&sequence) = in_hand[sink].get(nth) {
-                            settlers[sink].release(sequence);
-                            model.held[sink].remove(&sequence);
-                        }
-                    }
-                    Op::Settle(sink, nth) => {
-                        if nth < in_hand[sink].len() {
-                            let sequence = in_hand[sink].remove(nth);
-                            settlers[sink].settle(sequence);
-                            model.held[sink].remove(&sequence);
-                            model.unsettled[sink].remove(&sequence);
-                        }
-                    }
-                }
-                prop_assert_eq!(writer.shared.lock().bytes, model.bytes());
-                let held: BTreeSet<_> = model.held.iter().flatten().collect();
-                prop_assert_eq!(writer.shared.lock().slots.len(), held.len(), "nothing is left of what nobody holds");
-                for sink in 0..SINKS {
-                    let watermark = model.unsettled[sink].first().copied().unwrap_or(model.next);
-                    prop_assert_eq!(settlers[sink].watermark(), watermark);
-                    let tally = books[sink].tally();
-                    prop_assert_eq!(tally.received, model.received[sink]);
-                    prop_assert_eq!(tally.lost[Reason::JournalFull as usize], model.lost[sink]);
-                }
-            }
-        }
-    }
-}
+mod disk_tests;
+#[cfg(test)]
+mod tests;

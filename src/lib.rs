@@ -16,13 +16,15 @@
 //!   ▼
 //! sink     cloudwatch_logs, firehose, s3, file, stdout                        requests go out
 //!
-//! telemetry            the account of every record, and the log on stderr
+//! admin                metrics, status and health over HTTP, beside the flow
+//! telemetry            the account of every record, the log on stderr, panics
 //! ```
 //!
 //! Imports point down this picture, with `record`, `chunk` and `telemetry` at its bottom: the stages (`decode` to `encode`) do no
-//! I/O and know nothing of sources, journal and sinks; sinks know the journal, not what fills it; `topology` alone knows all.
+//! I/O and know nothing of sources, journal and sinks; sinks know the journal, not what fills it; `admin` looks at the journal and the account; `topology` alone knows all.
 //! `source` names the way into `process` as a trait, since its tests write down what comes instead. `record::json` and
-//! `record::msgpack` hold what redaction and encoding both need of the two notations.
+//! `record::msgpack` hold what redaction and encoding both need of the two notations, `letter` the notation of dead letters,
+//! which sinks write and `process` reads.
 //!
 //! # What holds
 //!
@@ -49,6 +51,8 @@ pub mod redact;
 pub mod enrich;
 pub mod route;
 pub mod encode;
+pub mod letter;
 pub mod journal;
 pub mod sink;
+pub mod admin;
 pub mod telemetry;

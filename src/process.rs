@@ -25,6 +25,7 @@ use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Pool};
 use crate::journal::{Durable, Sequence, Writer};
+use crate::letter;
 use crate::record::{Key, Name, Record, Value};
 use crate::redact::Redactor;
 use crate::route::{RouteError, Router};
@@ -311,6 +312,7 @@ impl Intake {
         let bytes: &[u8] = &chunk.bytes;
         self.stage.reserve(bytes.len());
         let mut record = Record::new();
+        let mut letter_tag = Vec::new();
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', bytes).chain((bytes.last() != Some(&b'\n')).then_some(bytes.len())) {
             let line = bytes.get(start..end).unwrap_or_default();
@@ -320,8 +322,12 @@ impl Intake {
             }
             record.clear();
             record.time_ns = chunk.received_ns;
-            record.push_envelope(Name::Known(Key::Log), Value::Text(line));
-            self.stage.record(chunk.tag.as_bytes(), &mut record, fragment);
+            if letter::read(line, &mut record, &mut letter_tag).is_some() {
+                self.stage.letter(&letter_tag, &mut record, fragment);
+            } else {
+                record.push_envelope(Name::Known(Key::Log), Value::Text(line));
+                self.stage.record(chunk.tag.as_bytes(), &mut record, fragment);
+            }
             self.append_if_full().await;
         }
     }
@@ -494,7 +500,7 @@ impl Intake {
             let mut block = std::mem::replace(&mut self.stage.block, next);
             block.bytes = block.bytes.fitted();
             self.appended = self.writer.append(block).await + 1;
-            self.ledger.deliver(tally.routed);
+            self.ledger.hand_on(tally.routed);
             // The sinks just woken wait behind this task, on its own thread, where no other thread may take them: without a
             // pause here a busy source would fill the journal before the first of them reads a byte.
             tokio::task::yield_now().await;

@@ -11,11 +11,13 @@ use crate::telemetry::account::Ledger;
 
 pub mod aws;
 pub mod cloudwatch_logs;
+pub mod dead_letters;
 pub mod driver;
 pub mod file;
 pub mod firehose;
 pub mod retry;
 pub mod s3;
+pub mod search;
 pub mod stdout;
 pub mod template;
 
@@ -61,6 +63,31 @@ pub enum Kind {
     Discard,
 }
 
+impl Kind {
+    /// As `type` in the configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::CloudwatchLogs(_) => "cloudwatch_logs",
+            Self::Firehose(_) => "firehose",
+            Self::S3(_) => "s3",
+            Self::File(_) => "file",
+            Self::Stdout => "stdout",
+            Self::Discard => "discard",
+        }
+    }
+
+    /// How long a record may wait for its request to fill: what is pending for no longer is no sign of trouble. With the key
+    /// that says so.
+    pub fn gathering(&self) -> Option<(&'static str, Duration)> {
+        match self {
+            Self::CloudwatchLogs(config) => Some(("batch_timeout", config.batch_timeout)),
+            Self::Firehose(config) => Some(("batch_timeout", config.batch_timeout)),
+            Self::S3(config) => Some(("object_age_max", config.object_age_max)),
+            Self::File(_) | Self::Stdout | Self::Discard => None,
+        }
+    }
+}
+
 /// What to do with a record that is larger than the service takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Oversize {
@@ -79,6 +106,8 @@ pub struct Context {
     pub name: Arc<str>,
     /// Where it reads.
     pub reader: Reader,
+    /// Where it leaves what it rejects or gives up.
+    pub dead_letters: dead_letters::DeadLetters,
     /// Where it accounts. The journal counts `received`; the sink counts all else.
     pub ledger: Arc<Ledger>,
     /// ECS task metadata as it becomes known.

@@ -24,6 +24,9 @@ use crate::journal::{Durable, Sequence};
 use crate::process::repeats::ChunkKey;
 use crate::process::{self, Submitted};
 
+/// In the account, the source of what an earlier run left in the journal; no other has this name.
+pub const JOURNAL: &str = "journal";
+
 /// One configured source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -33,6 +36,13 @@ pub struct Config {
     pub kind: Kind,
 }
 
+impl Config {
+    /// Whether it follows a file, and stands somewhere in it.
+    pub fn follows(&self) -> bool {
+        matches!(&self.kind, Kind::Lines(lines::Config { follow: true, input: lines::Input::File(_), .. }))
+    }
+}
+
 /// What a source is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
@@ -40,6 +50,16 @@ pub enum Kind {
     Forward(forward::Config),
     /// Lines of stdin or of a file.
     Lines(lines::Config),
+}
+
+impl Kind {
+    /// As `type` in the configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Forward(_) => "forward",
+            Self::Lines(_) => "lines",
+        }
+    }
 }
 
 /// Why a source cannot start.

@@ -45,7 +45,9 @@ fn help_teaches_and_version_says_the_version() {
     let help = run(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = stdout(&help);
-    for word in ["run", "check", "parse", "schema", "completions", "Examples:", "Exit codes:", "MESHLENS_CONFIG"] {
+    for word in
+        ["run", "check", "parse", "schema", "healthcheck", "completions", "Examples:", "Exit codes:", "MESHLENS_CONFIG"]
+    {
         assert!(text.contains(word), "{word}: {text}");
     }
     let text = stdout(&run(&["run", "--help"]));
@@ -58,6 +60,7 @@ fn help_teaches_and_version_says_the_version() {
         "--to",
         "--set",
         "--grace",
+        "--admin",
         "cloudwatch:GROUP/STREAM",
     ] {
         assert!(text.contains(flag), "{flag}: {text}");
@@ -80,6 +83,9 @@ fn wrong_usage_ends_with_2() {
         &["run", "--config", "/nonexistent.toml"],
         &["run", "--input", "/nonexistent.log"],
         &["completions", "tcsh"],
+        &["run", "--admin", "host:1"],
+        &["healthcheck", "--admin", "host:1"],
+        &["healthcheck", "--ready", "--live"],
         &["parse", "--redact", "mask", "--redact-parameters", "a"],
     ] {
         let output = run(arguments);
@@ -117,6 +123,27 @@ fn check_says_pipeline_and_iam_actions() {
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }
+}
+
+#[test]
+fn check_advises_on_stop_timeout_and_tells_the_admin_address() {
+    let text = |arguments: &[&str]| {
+        let output = run(&[&["check", "--to", "discard", "--forward", "127.0.0.1:0"][..], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let said = text(&[]);
+    assert!(said.contains("fits the stopTimeout of a container in ECS, 30s by default"), "{said}");
+    assert!(said.contains("admin\n  off\n"), "{said}");
+    let said = text(&["--grace", "100", "--admin", "9000", "--set", "admin.unhealthy_after=5m"]);
+    assert!(said.contains("set \"stopTimeout\": 102 or more") && !said.contains("Fargate"), "{said}");
+    assert!(said.contains("http://127.0.0.1:9000/; /healthz fails when a record waits for more than 5m"), "{said}");
+    let disk = ["--set", "journal.persist=always", "--set", "journal.dir=/var/lib/meshlens", "--grace", "26"];
+    let said = text(&disk);
+    assert!(said.contains("set \"stopTimeout\": 31 or more"), "the journal may need its time too: {said}");
+    assert!(said.contains("disk, 1GiB in /var/lib/meshlens, then sources wait"), "{said}");
+    let said = text(&["--grace", "119"]);
+    assert!(said.contains("set \"stopTimeout\": 121 or more") && said.contains("Fargate takes 120 at most"), "{said}");
 }
 
 #[test]
@@ -191,7 +218,7 @@ fn the_schema_is_json_and_knows_every_table() {
     let output = run(&["schema"]);
     assert_eq!(output.status.code(), Some(0));
     let schema: Json = serde_json::from_str(&stdout(&output)).unwrap();
-    for key in ["source", "sink", "route", "redact", "enrich", "journal", "shutdown", "log", "hostname"] {
+    for key in ["source", "sink", "route", "redact", "enrich", "journal", "shutdown", "admin", "log", "hostname"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(schema["additionalProperties"], false);

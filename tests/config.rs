@@ -54,6 +54,7 @@ fn every_problem_is_said_at_once_with_file_line_key_value_and_what_is_allowed() 
 fn wrong_flags_are_named_as_flags() {
     let flags = Flags {
         forward: texts(&["1.2.3:4", "nowhere"]),
+        admin: Some("host:1".into()),
         input: texts(&["-", "-", "/nonexistent"]),
         to: texts(&[
             "s3://b?compression=zip",
@@ -292,6 +293,37 @@ fn metadata_is_automatic_inside_ecs_only() {
 }
 
 #[test]
+fn admin_endpoints_are_there_inside_ecs_and_where_asked_for() {
+    let listen = |text: &str, flag: Option<&str>, variables: &[(&str, &str)]| {
+        let flags = Flags { admin: flag.map(str::to_owned), ..Flags::default() };
+        let listen = load(text, &flags, variables).unwrap_or_else(|problems| panic!("{problems}")).config.admin.listen;
+        listen.map(|listen| (listen.address.to_string(), listen.is_asked))
+    };
+    let inside = [("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4/x")];
+    let off = "[admin]\nlisten='off'\n";
+    let default = Some(("127.0.0.1:24220".to_owned(), false));
+    assert_eq!((listen("", None, &[]), listen("", None, &inside)), (None, default));
+    assert_eq!((listen(off, None, &[]), listen(off, None, &inside)), (None, None));
+    let asked = |address: &str| Some((address.to_owned(), true));
+    for (flag, address) in [("9000", "127.0.0.1:9000"), (":9000", "127.0.0.1:9000"), ("[::1]:0", "[::1]:0")] {
+        assert_eq!(listen(off, Some(flag), &inside), asked(address));
+    }
+    assert_eq!(listen("[admin]\nlisten='localhost:1'\n", None, &[]), asked("127.0.0.1:1"));
+    let warnings = good("[admin]\nlisten='0.0.0.0:24220'\n").warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("other hosts"), "{warnings:?}");
+    assert_eq!(
+        problems(
+            "[source.f]\ntype='forward'\nlisten='127.0.0.1:7'\n[sink.s]\ntype='s3'\nbucket='bbb'\n[admin]\nlisten='7'\n\
+             unhealthy_after='5m'\nport=1\n"
+        ),
+        "meshlens.toml:8: admin.listen = \"7\": must not be what source.f listens on\n\
+         meshlens.toml:9: admin.unhealthy_after = \"5m\": must be more than sink.s.object_age_max, which is 5m\n\
+         meshlens.toml:10: admin.port: unknown key, must be one of `listen` or `unhealthy_after`"
+    );
+    assert_eq!(good("[admin]\nunhealthy_after='5m'\n").admin.unhealthy_after, Some(Duration::from_secs(300)));
+}
+
+#[test]
 fn defaults_that_do_not_fit_are_adjusted_and_values_that_do_not_fit_are_refused() {
     let adjusted = good(
         "[sink.f]\ntype='firehose'\nstream='s'\nbatch_bytes_max='16KiB'\nretry={ cap='100ms' }\n[shutdown]\ngrace='500ms'\n",
@@ -327,6 +359,14 @@ fn there_are_at_most_64_sinks() {
         |count: usize| (0..count).fold(String::new(), |text, n| text + &format!("[sink.s{n}]\ntype='discard'\n"));
     assert_eq!(good(&sinks(64)).sinks.len(), 64);
     assert!(problems(&sinks(65)).contains("must be at most 64"));
+}
+
+#[test]
+fn the_name_of_what_an_earlier_run_left_is_taken() {
+    assert_eq!(
+        problems("[source.journal]\ntype='forward'\n"),
+        "meshlens.toml:1: source.journal = { type = \"forward\" }: must have another name: that is the account's, of what an earlier run left"
+    );
 }
 
 #[test]
@@ -442,6 +482,7 @@ fn reference(schema: &Json) -> String {
         ("Retry", "`[sink.NAME.retry]`"),
         ("Rule", "`[[route]]`"),
         ("Shutdown", "`[shutdown]`"),
+        ("Admin", "`[admin]`"),
         ("Tls", "`[source.NAME.tls]`"),
         ("User", "`users` of a forward source"),
     ]);

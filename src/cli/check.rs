@@ -1,19 +1,28 @@
 //! `meshlens check`: what `run` does first, and what would come of it.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::iam::{self, Permission};
 use super::{ConfigArgs, Exit, print, say};
-use crate::config::Loaded;
 use crate::config::document::{Node, Value};
 use crate::config::quantity::{Period, Size};
+use crate::config::{Config, Loaded};
 use crate::enrich;
-use crate::journal::WhenFull;
+use crate::journal::{self, Persist, WhenFull};
 use crate::redact::Policy;
 use crate::sink::{self, Kind};
-use crate::source;
+use crate::{source, topology};
+
+/// What ECS grants a container between SIGTERM and SIGKILL if the task definition says nothing.
+const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The most that a task definition can say on Fargate.
+const STOP_TIMEOUT_FARGATE_MAX: Duration = Duration::from_secs(120);
+/// What the end needs beside the grace: to tell the account, and for the signal to arrive.
+const EXIT_TIME: Duration = Duration::from_secs(2);
 
 /// What to check, and what to print.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,15 +74,11 @@ fn pipeline(loaded: &Loaded) -> String {
     section(&mut out, "redact", [redaction(&config.redact.query).to_owned()]);
     section(&mut out, "enrich", enrichment(&config.enrich));
     section(&mut out, "routes", routes(loaded));
-    let journal = &config.journal;
-    let full = match journal.when_full {
-        WhenFull::Block => "then sources wait",
-        WhenFull::DropOldest => "then the oldest records are dropped and counted",
-    };
-    section(&mut out, "journal", [format!("memory, {}, {full}", Size(journal.memory_bytes_max as u64))]);
+    section(&mut out, "journal", [journal(&config.journal)]);
     section(&mut out, "sinks", config.sinks.iter().map(|sink| self::sink(sink, &loaded.document)));
     let shutdown = format!("within {}, a source is done when quiet for {}", Period(config.grace), Period(config.quiet));
-    section(&mut out, "shutdown", [shutdown]);
+    section(&mut out, "shutdown", [shutdown, stop_timeout(config)]);
+    section(&mut out, "admin", admin(&config.admin));
     section(&mut out, "warnings", config.warnings.iter().cloned().chain(descriptors(&config.sources)));
     let permissions = iam::permissions(&config.sinks, &loaded.document);
     section(&mut out, "IAM actions", permissions.iter().map(permission));
@@ -229,6 +234,52 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
         Kind::Discard => "discard".to_owned(),
     };
     format!("{}: {what}", sink.name)
+}
+
+/// What the end may take of the time that ECS leaves it, and what to do if that is too little.
+fn stop_timeout(config: &Config) -> String {
+    let closing =
+        if config.journal.persist == Persist::Never { Duration::ZERO } else { topology::JOURNAL_CLOSE_TIME_MAX };
+    let needed = config.grace + closing.max(EXIT_TIME);
+    if needed <= STOP_TIMEOUT_DEFAULT {
+        return format!("fits the stopTimeout of a container in ECS, {} by default", Period(STOP_TIMEOUT_DEFAULT));
+    }
+    let seconds = needed.as_millis().div_ceil(1_000);
+    let limit = if needed > STOP_TIMEOUT_FARGATE_MAX {
+        format!("; Fargate takes {} at most and kills what is not over by then", STOP_TIMEOUT_FARGATE_MAX.as_secs())
+    } else {
+        String::new()
+    };
+    format!(
+        "set \"stopTimeout\": {seconds} or more for the container in the task definition: ECS's default is {}{limit}",
+        STOP_TIMEOUT_DEFAULT.as_secs()
+    )
+}
+
+fn admin(admin: &crate::admin::Config) -> Vec<String> {
+    let Some(listen) = admin.listen else { return vec!["off".to_owned()] };
+    let default = if listen.is_asked { "" } else { " (the default inside an ECS task)" };
+    let health = match admin.unhealthy_after {
+        None => "/healthz never fails".to_owned(),
+        Some(after) => format!("/healthz fails when a record waits for more than {}", Period(after)),
+    };
+    vec![format!("http://{}/{default}; {health}", listen.address)]
+}
+
+fn journal(journal: &journal::Config) -> String {
+    let full = match journal.when_full {
+        WhenFull::Block => "then sources wait",
+        WhenFull::DropOldest => "then the oldest records are dropped and counted",
+    };
+    let memory = Size(journal.memory_bytes_max as u64);
+    let (disk, dir) = (Size(journal.disk_bytes_max), journal.dir.as_deref().unwrap_or(Path::new("")).display());
+    match journal.persist {
+        Persist::Never => format!("memory, {memory}, {full}"),
+        Persist::Overflow => {
+            format!("memory, {memory}, then disk, {disk} in {dir}, {full}; the rest is kept at the end")
+        }
+        Persist::Always => format!("disk, {disk} in {dir}, {full}; {memory} of it in memory too"),
+    }
 }
 
 fn give_up(retry: &sink::retry::Config) -> String {

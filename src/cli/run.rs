@@ -1,5 +1,7 @@
 //! `meshlens run`: the configuration, the log, the runtime, then the topology until it ends.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use super::{ConfigArgs, Exit, say};
 use crate::config::Config;
 use crate::telemetry::logs;
@@ -22,9 +24,14 @@ pub fn run(args: &ConfigArgs) -> Exit {
             return Exit::Failure;
         }
     };
-    match runtime.block_on(Box::pin(route(config))) {
-        Ok(exit) => exit,
-        Err(error) => {
+    let routed = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(route(config)))));
+    // What is still at work in a blocking call, on a disk that does not answer, is not waited for.
+    runtime.shutdown_background();
+    match routed {
+        // Said where it happened.
+        Err(_panic) => Exit::Failure,
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => {
             say(format_args!("meshlens: {error:#}"));
             Exit::Failure
         }
@@ -34,8 +41,8 @@ pub fn run(args: &ConfigArgs) -> Exit {
 /// The topology; its outcome as an exit code.
 async fn route(config: Config) -> anyhow::Result<Exit> {
     let outcome = topology::run(config).await?;
-    if let Some(error) = outcome.failure {
-        return Err(error);
+    if outcome.failure.is_some() {
+        return Ok(Exit::Failure);
     }
     Ok(if outcome.undelivered() > 0 { Exit::Undelivered } else { Exit::Ok })
 }

@@ -14,9 +14,11 @@ use super::problem::{Problem, Problems};
 use super::quantity::{Count, Period, Size};
 use super::raw;
 use crate::redact::Secret;
+use crate::sink::dead_letters;
 use crate::telemetry::logs;
 use crate::{journal, redact};
 
+mod admin;
 mod enrich;
 mod file_sink;
 mod route;
@@ -31,6 +33,9 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1 << 20;
+
+/// Files of a journal at most.
+const SEGMENTS_MAX: u64 = 256;
 
 /// What every part of the building needs, and what it leaves behind.
 pub struct Builder<'a> {
@@ -58,6 +63,7 @@ impl<'a> Builder<'a> {
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
+        let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
@@ -65,9 +71,11 @@ impl<'a> Builder<'a> {
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             route,
             journal: self.journal(&root.journal.unwrap_or_default()),
+            dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),
             sinks,
             grace,
             quiet,
+            admin,
             log: self.log(&root.log.unwrap_or_default()),
             hostname,
             warnings: Vec::new(),
@@ -254,12 +262,20 @@ impl<'a> Builder<'a> {
             self.refuse(&table.key("persist"), "needs `dir`, a directory to write to");
         }
         let disk_bytes_max =
-            self.bytes(&table, "disk_bytes_max", raw.disk_bytes_max, default.disk_bytes_max, 4 * MIB, 16 << 40);
+            self.bytes(&table, "disk_bytes_max", raw.disk_bytes_max, default.disk_bytes_max, 4 * MIB, 256 << 30);
         // A few segments at least, so that what is delivered gives room again piece by piece.
         let segment_bytes_max = (disk_bytes_max / 4).min(1 << 30);
-        let segment_default = default.segment_bytes.min(segment_bytes_max);
-        let segment_bytes =
-            self.bytes(&table, "segment_bytes", raw.segment_bytes, segment_default, MIB, segment_bytes_max);
+        // Each is an open file.
+        let segment_bytes_min = (disk_bytes_max / SEGMENTS_MAX).clamp(MIB, segment_bytes_max);
+        let segment_default = default.segment_bytes.clamp(segment_bytes_min, segment_bytes_max);
+        let segment_bytes = self.bytes(
+            &table,
+            "segment_bytes",
+            raw.segment_bytes,
+            segment_default,
+            segment_bytes_min,
+            segment_bytes_max,
+        );
         journal::Config {
             memory_bytes_max: self.bytes_usize(
                 &table,
@@ -276,16 +292,19 @@ impl<'a> Builder<'a> {
             persist,
             dir,
             disk_bytes_max,
-            disk_free_bytes_min: self.bytes(
-                &table,
-                "disk_free_bytes_min",
-                raw.disk_free_bytes_min,
-                default.disk_free_bytes_min,
-                0,
-                16 << 40,
-            ),
+            disk_free_bytes_min: raw
+                .disk_free_bytes_min
+                .map(|size| self.bytes(&table, "disk_free_bytes_min", Some(size), 0, 0, 16 << 40)),
             segment_bytes,
         }
+    }
+
+    fn dead_letters(&mut self, raw: raw::DeadLetters) -> Option<dead_letters::Config> {
+        let table = Path::root().key("dead_letters");
+        let default = dead_letters::Config::BYTES_MAX_DEFAULT;
+        let bytes_max = self.bytes(&table, "bytes_max", raw.bytes_max, default, MIB, 16 << 40);
+        let dir = self.required(&table, "dir", raw.dir, "must be a directory");
+        (!dir.is_empty()).then(|| dead_letters::Config { dir: PathBuf::from(dir), bytes_max })
     }
 
     fn shutdown(&mut self, raw: raw::Shutdown) -> (Duration, Duration) {

@@ -42,6 +42,9 @@ pub struct Flags {
     /// Longest time from SIGTERM to the end
     #[arg(long, value_name = "SECONDS")]
     pub grace: Option<String>,
+    /// Serve metrics, status and health over HTTP on this address; a port alone is on 127.0.0.1
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<String>,
 }
 
 impl Flags {
@@ -77,6 +80,11 @@ pub fn assemble(file: Option<Node>, flags: &Flags, problems: &mut Problems, warn
         let origin = Origin::Flag { text: format!("--grace {grace}").into(), shows_value: true };
         let keys = ["shutdown", "grace"].map(str::to_owned);
         set(&mut tree, &keys, scalar(grace, &origin), &origin, problems);
+    }
+    if let Some(listen) = &flags.admin {
+        let origin = Origin::Flag { text: format!("--admin {listen}").into(), shows_value: true };
+        let keys = ["admin", "listen"].map(str::to_owned);
+        set(&mut tree, &keys, Node::text(listen, origin.clone()), &origin, problems);
     }
     for text in &flags.set {
         apply_set(&mut tree, text, problems);

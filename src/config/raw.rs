@@ -33,8 +33,12 @@ pub struct Root {
     pub enrich: Option<Enrich>,
     /// What is kept between sources and sinks.
     pub journal: Option<Journal>,
+    /// Files for records that sinks reject or give up.
+    pub dead_letters: Option<DeadLetters>,
     /// How the process ends.
     pub shutdown: Option<Shutdown>,
+    /// Metrics, status and health over HTTP.
+    pub admin: Option<Admin>,
     /// meshlens's own log, on stderr.
     pub log: Option<Log>,
     /// Name of this host, for `{hostname}` in templates and the forward handshake. Default: the system's host name.
@@ -95,12 +99,22 @@ pub struct Journal {
     pub persist: Option<Persist>,
     /// Directory of the journal and of the positions of followed files, made if missing; of this process alone. Needed for `overflow` and `always`.
     pub dir: Option<String>,
-    /// Room on disk for records that not every sink has delivered yet, as a size. Default: 1GiB. Limits: 4MiB to 16TiB.
+    /// Room on disk for records that not every sink has delivered yet, as a size. Default: 1GiB. Limits: 4MiB to 256GiB.
     pub disk_bytes_max: Option<Size>,
-    /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB. Limits: 0 to 16TiB.
+    /// Space that is left free on the file system, as a size; when there is less, records are kept in memory only. Default: 64MiB, or a tenth of a file system below 640MiB. Limits: 0 to 16TiB.
     pub disk_free_bytes_min: Option<Size>,
-    /// Size of one file of the journal, as a size; at most a quarter of `disk_bytes_max`. Default: 16MiB, or less. Limits: 1MiB to 1GiB.
+    /// Size of one file of the journal, as a size; between a 256th and a quarter of `disk_bytes_max`. Default: 16MiB, or what these allow. Limits: 1MiB to 1GiB.
     pub segment_bytes: Option<Size>,
+}
+
+/// Files for records that sinks reject (too old, too new, expired, refused, oversize) or give up (retries exhausted); without this table they are lost. One JSON object a line, redacted; `meshlens run --input FILE` sends them again, with their time and tag. For `cloudwatch_logs` and `firehose` sinks.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetters {
+    /// Directory, made if missing. Files are named `SINK-REASON-TIME-….ndjson`, readable by their owner only, and never removed by meshlens.
+    pub dir: Option<String>,
+    /// Room for all files in the directory, as a size; beyond it records are counted as not kept. Default: 256MiB. Limits: 1MiB to 16TiB.
+    pub bytes_max: Option<Size>,
 }
 
 /// When records are written to disk.
@@ -133,6 +147,16 @@ pub struct Shutdown {
     pub grace: Option<Period>,
     /// A source that was quiet this long after the signal is taken as done, as a duration; not more than `grace`. Default: 1s.
     pub quiet: Option<Period>,
+}
+
+/// Metrics, status and health over HTTP; see docs/operations.md for the endpoints.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port to listen on, or a port alone for 127.0.0.1, or `"off"`. Default: `"127.0.0.1:24220"` inside an ECS task (where the environment variable `ECS_CONTAINER_METADATA_URI_V4` is set), else `"off"`. A default that is taken by another process is left to it, with a warning.
+    pub listen: Option<String>,
+    /// `/healthz` fails when the oldest record of a sink has waited for longer than this, as a duration; for who wants a container replaced when its destination is out of reach. Default: it never fails. Limits: 1s to 7d, and more than every `batch_timeout` and `object_age_max`.
+    pub unhealthy_after: Option<Period>,
 }
 
 /// meshlens's own log, on stderr. It never shows a record's content.

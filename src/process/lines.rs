@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
+use crate::letter;
 use crate::record::{Key, Kind, Name, Record, Value};
 use crate::redact::Redactor;
 
@@ -97,20 +98,28 @@ pub fn parse_lines(
 fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &mut Stats, encoded: &mut Vec<u8>) {
     let fragment = Fragment::default();
     let mut record = Record::new();
+    let mut letter_tag = Vec::new();
     let mut start = 0;
     let unended = (lines.last().is_some_and(|last| *last != b'\n')).then_some(lines.len());
     for end in memchr::memchr_iter(b'\n', lines).chain(unended) {
         let line = &lines[start..end];
         start = end + 1;
         record.clear();
-        record.push_envelope(Name::Known(Key::Log), Value::Text(line));
-        parser.parse(line, &mut record);
+        let is_letter = letter::read(line, &mut record, &mut letter_tag).is_some();
+        if !is_letter {
+            record.push_envelope(Name::Known(Key::Log), Value::Text(line));
+            parser.parse(line, &mut record);
+        }
         redactor.redact(&mut record);
         stats.lines += 1;
         match record.kind {
             Kind::Access => stats.access += 1,
             Kind::Envoy => stats.envoy += 1,
             Kind::Other => stats.other += 1,
+        }
+        if is_letter {
+            // Its `log_type` is one of its fields.
+            record.kind = Kind::Other;
         }
         stats.ambiguous += u64::from(record.ambiguous != 0);
         encode(&record, &fragment, encoded);

@@ -7,7 +7,7 @@ use crate::decode::Joined;
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Entry, Partition};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
 
@@ -84,6 +84,18 @@ impl Stage {
             self.parser.parse(line, record);
         }
         self.pipeline.redactor.redact(record);
+        self.pass_on(tag, record, fragment);
+    }
+
+    /// A dead letter, which was parsed in an earlier life. Redacted again: the file may have been in other hands.
+    pub(super) fn letter(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
+        self.pipeline.redactor.redact(record);
+        // Its `log_type` is one of its fields.
+        record.kind = Kind::Other;
+        self.pass_on(tag, record, fragment);
+    }
+
+    fn pass_on(&mut self, tag: &[u8], record: &Record<'_>, fragment: &Fragment) {
         self.tally.received += 1;
         if self.tag.as_ref().is_none_or(|known| *known.bytes != *tag) {
             self.tag = Some(Tag::new(tag, &self.pipeline));

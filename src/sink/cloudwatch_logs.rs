@@ -11,6 +11,7 @@
 //! Limits after the API reference of `PutLogEvents` and the quotas of CloudWatch Logs (November 2026).
 //! Cost: one pass over the bytes (escape and copy) a record, 24 bytes a record while its batch is open, one request body.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,14 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use crate::enrich::ecs::Metadata;
+use crate::journal::Settler;
 use crate::telemetry::account::Reason;
 
 use super::aws::{Failure, Kind};
+use super::dead_letters::DeadLetters;
 use super::driver::{self, Outcome};
 use super::retry::{End, Retrier, Turn};
+use super::search::{Hopeless, Search};
 use super::template::Template;
 use super::{Context, Error, Oversize, aws, retry};
 
@@ -116,8 +120,15 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
     let batches = Open::new(config.clone(), &ctx);
     let prepare =
         wait_for_names(config.clone(), ctx.metadata.clone(), ctx.deadline.clone(), Instant::now() + METADATA_WAIT);
-    let sender =
-        Arc::new(Sender { config, retrier: retrier.clone(), metadata: ctx.metadata.clone(), client: OnceCell::new() });
+    let sender = Arc::new(Sender {
+        config,
+        retrier: retrier.clone(),
+        metadata: ctx.metadata.clone(),
+        client: OnceCell::new(),
+        dead_letters: ctx.dead_letters.clone(),
+        settler: ctx.reader.settler(),
+        hopeless: Hopeless::default(),
+    });
     driver::run(ctx, retrier, prepare, batches, move |batch, turn| deliver(sender.clone(), batch, turn)).await;
     Ok(())
 }
@@ -150,37 +161,110 @@ struct Sender {
     metadata: watch::Receiver<Arc<Metadata>>,
     /// Built by the first batch that needs it.
     client: OnceCell<Client>,
+    dead_letters: DeadLetters,
+    settler: Settler,
+    hopeless: Hopeless,
 }
 
-/// Sends one batch until every event has a verdict, or the process ends.
+/// Sends one batch until every event has a verdict, or the process ends. What is refused for ever is searched for its culprits.
 async fn deliver(sender: Arc<Sender>, batch: Batch, mut turn: Turn) -> Outcome {
-    let mut outcome = Outcome::default();
-    let (target, records, truncated) = (batch.target.clone(), batch.events.len(), batch.truncated);
     let client =
         sender.client.get_or_try_init(|| aws::cloudwatch_logs(&sender.config.aws, &sender.retrier, &sender.metadata));
-    let Ok(client) = client.await else { return Outcome { unfinished: true, ..outcome } };
-    let body = Bytes::from(body::frame(&batch));
-    drop(batch);
+    let Ok(client) = client.await else { return Outcome::unsaid() };
+    let mut delivery = Delivery { sender: &sender, batch: &batch, outcome: Outcome::default(), said: Vec::new() };
+    let mut search = Search::new(0..batch.events.len(), &sender.hopeless);
+    while let Some(part) = search.next() {
+        let (end, failure) = match send(&sender, client, &batch, part.clone(), &mut turn).await {
+            Ok(rejected) => {
+                search.taken();
+                delivery.answered(part, rejected.as_ref());
+                continue;
+            }
+            Err(ended) => ended,
+        };
+        let Some(reason) = driver::reason_of(end) else {
+            delivery.outcome.unfinished = Some(batch.shares(delivery.said.into_iter().flatten()));
+            return delivery.outcome;
+        };
+        let middle = part.start + part.len() / 2;
+        let halves = (part.len() > 1).then(|| [part.start..middle, middle..part.end]);
+        let is_single = halves.is_none();
+        let goes_on = end == End::Refused && search.refused(halves);
+        if is_single || !goes_on {
+            delivery.lose(reason, part, &failure);
+        }
+        if !goes_on {
+            search.rest().for_each(|part| delivery.lose(reason, part, &failure));
+        }
+        turn.restart();
+    }
+    delivery.outcome
+}
+
+/// What has become of a batch so far.
+struct Delivery<'d> {
+    sender: &'d Sender,
+    batch: &'d Batch,
+    outcome: Outcome,
+    /// Events that have a verdict.
+    said: Vec<Range<usize>>,
+}
+
+impl Delivery<'_> {
+    /// The service took that part, except what it rejected of it.
+    fn answered(&mut self, part: Range<usize>, rejected: Option<&RejectedLogEventsInfo>) {
+        let events = |range: Range<usize>| part.start + range.start..part.start + range.end;
+        let verdict = Verdict::new(part.len(), rejected);
+        for (reason, rejected) in verdict.rejected.into_iter().filter(|(_, rejected)| !rejected.is_empty()) {
+            self.batch.bury(events(rejected.clone()), &mut self.sender.dead_letters.letters(reason));
+            self.outcome.lose(reason, rejected.len() as u64);
+        }
+        self.outcome.delivered += verdict.taken.len() as u64;
+        self.outcome.truncated += self.batch.truncated(events(verdict.taken));
+        self.say(part);
+    }
+
+    fn lose(&mut self, reason: Reason, part: Range<usize>, failure: &Failure) {
+        let records = part.len() as u64;
+        self.batch.bury(part.clone(), &mut self.sender.dead_letters.letters(reason));
+        self.sender.retrier.report_loss(reason, records, failure);
+        self.outcome.lose(reason, records);
+        self.say(part);
+    }
+
+    /// That part has its verdict. While others of the batch go on, a restart must not send it again.
+    fn say(&mut self, part: Range<usize>) {
+        if part.len() < self.batch.events.len() {
+            self.sender.settler.settle_part(&self.batch.shares(part.clone()).spans());
+        }
+        self.said.push(part);
+    }
+}
+
+/// Sends events of a batch as one request until the service takes or refuses them.
+async fn send(
+    sender: &Sender,
+    client: &Client,
+    batch: &Batch,
+    events: Range<usize>,
+    turn: &mut Turn,
+) -> Result<Option<RejectedLogEventsInfo>, (End, Failure)> {
+    let target = &batch.target;
+    let body = Bytes::from(body::frame(batch, events));
     let mut created = false;
     loop {
-        let failure = match turn.attempt(put(client, &target, body.clone())).await {
-            Ok(rejected) => return verdict(records, truncated, rejected.as_ref()),
-            Err(failure) if failure.kind == Kind::AlreadyAccepted => {
-                return Outcome::delivered(records as u64, truncated);
-            }
+        let failure = match turn.attempt(put(client, target, body.clone())).await {
+            Ok(rejected) => return Ok(rejected),
+            Err(failure) if failure.kind == Kind::AlreadyAccepted => return Ok(None),
             Err(failure) => failure,
         };
-        let end = if failure.kind == Kind::NotFound && !created {
+        if failure.kind == Kind::NotFound && !created {
             // Once without a pause; a service that goes on to miss what was made is asked again like one in trouble.
             created = true;
-            create(&sender, client, &target, &mut turn).await
+            create(sender, client, target, turn).await?;
         } else {
             created = false;
-            turn.pause(&failure).await.map_err(|end| (end, failure))
-        };
-        if let Err((end, failure)) = end {
-            outcome.lose(end, records as u64, &sender.retrier, &failure);
-            return outcome;
+            turn.pause(&failure).await.map_err(|end| (end, failure))?;
         }
     }
 }
@@ -203,23 +287,24 @@ async fn put(client: &Client, target: &Target, body: Bytes) -> Result<Option<Rej
     Ok(answer.rejected_log_events_info)
 }
 
-/// What became of a batch's events, `rejected` counting places in it: old ones at its start, new ones at its end.
-fn verdict(records: usize, truncated: u64, rejected: Option<&RejectedLogEventsInfo>) -> Outcome {
-    let Some(rejected) = rejected else { return Outcome::delivered(records as u64, truncated) };
-    let place = |index: Option<i32>| index.map(|index| usize::try_from(index).unwrap_or(0).min(records));
-    // "Too old" and "expired" ends are exclusive and both count from the start, so they overlap; each event counts once.
-    let too_old = place(rejected.too_old_log_event_end_index).unwrap_or(0);
-    let expired = place(rejected.expired_log_event_end_index).unwrap_or(0).saturating_sub(too_old);
-    let start = too_old + expired;
-    let too_new = records - place(rejected.too_new_log_event_start_index).unwrap_or(records).max(start);
-    let delivered = (records - start - too_new) as u64;
-    let lost = [(Reason::TooOld, too_old), (Reason::Expired, expired), (Reason::TooNew, too_new)]
-        .into_iter()
-        .filter(|(_, records)| *records > 0)
-        .map(|(reason, records)| (reason, records as u64))
-        .collect();
-    // Which of the cut ones were rejected is not worth knowing; never more cut than delivered.
-    Outcome { delivered, truncated: truncated.min(delivered), lost, unfinished: false }
+/// What the service says of a request's events, by their places in it: old ones at its start, new ones at its end.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    taken: Range<usize>,
+    rejected: [(Reason, Range<usize>); 3],
+}
+
+impl Verdict {
+    fn new(events: usize, rejected: Option<&RejectedLogEventsInfo>) -> Self {
+        let place = |index: Option<i32>| index.map(|index| usize::try_from(index).unwrap_or(0).min(events));
+        let told = |end: fn(&RejectedLogEventsInfo) -> Option<i32>| place(rejected.and_then(end));
+        // "Too old" and "expired" ends are exclusive and both count from the start, so they overlap; each event counts once.
+        let too_old = told(|rejected| rejected.too_old_log_event_end_index).unwrap_or(0);
+        let start = told(|rejected| rejected.expired_log_event_end_index).unwrap_or(0).max(too_old);
+        let end = told(|rejected| rejected.too_new_log_event_start_index).unwrap_or(events).max(start);
+        let rejected = [(Reason::TooOld, 0..too_old), (Reason::Expired, too_old..start), (Reason::TooNew, end..events)];
+        Self { taken: start..end, rejected }
+    }
 }
 
 /// Makes the stream, and before it the group if that is missing and may be made.

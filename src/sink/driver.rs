@@ -12,19 +12,23 @@
 //!
 //! The order within a destination is by time, not by request: batches of one stream may be in flight together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use crate::journal::Sequence;
 use crate::journal::block::Block;
-use crate::journal::{Sequence, Settler};
 use crate::telemetry::account::{Ledger, Reason};
 
 use super::Context;
-use super::aws::Failure;
-use super::retry::{End, Retrier, Turn};
+use super::retry::{End, Lanes, Retrier, Turn};
+
+mod shares;
+
+use shares::Settlement;
+pub use shares::{Share, Shares};
 
 /// How records become batches; one implementation a service.
 pub trait Batches {
@@ -32,8 +36,8 @@ pub trait Batches {
     type Payload: Send + 'static;
 
     /// Adds every record of `block` for this sink to an open batch; batches that are full move to `ready`.
-    /// Returns how many records it did not add because they are larger than the service takes.
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Self::Payload>>) -> u64;
+    /// Returns the indexes of the records that it did not add because they are larger than the service takes.
+    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Self::Payload>>) -> Vec<u32>;
 
     /// When the oldest open batch is due, if any is open.
     fn due(&self) -> Option<Instant>;
@@ -45,8 +49,10 @@ pub trait Batches {
 /// A finished batch.
 #[derive(Debug)]
 pub struct Ready<P> {
-    /// How many records of which block it holds.
-    pub shares: Vec<(Sequence, u32)>,
+    /// Which records of which blocks it holds.
+    pub shares: Shares,
+    /// A number for the target that it goes to; none if the sink has only one.
+    pub target: Option<u64>,
     /// What is sent.
     pub payload: P,
 }
@@ -60,8 +66,8 @@ pub struct Outcome {
     pub truncated: u64,
     /// Not taken, and why.
     pub lost: Vec<(Reason, u64)>,
-    /// The process ended before all was said: the rest stays pending, nothing is settled.
-    pub unfinished: bool,
+    /// Set if the process ended before all was said: the records that do have a verdict. The rest stays pending.
+    pub unfinished: Option<Shares>,
 }
 
 impl Outcome {
@@ -70,18 +76,31 @@ impl Outcome {
         Self { delivered: records, truncated, ..Self::default() }
     }
 
-    /// `records` could not be delivered for that reason; said in the log as well.
-    pub fn lose(&mut self, end: End, records: u64, retrier: &Retrier, failure: &Failure) {
-        let reason = match end {
-            End::Refused => Reason::Refused,
-            End::Exhausted => Reason::RetriesExhausted,
-            End::Shutdown => {
-                self.unfinished = true;
-                return;
-            }
-        };
-        retrier.report_loss(reason, records, failure);
-        self.lost.push((reason, records));
+    /// The process ended before anything was said.
+    pub fn unsaid() -> Self {
+        Self { unfinished: Some(Shares::default()), ..Self::default() }
+    }
+
+    /// `records` are lost for that reason.
+    pub fn lose(&mut self, reason: Reason, records: u64) {
+        match self.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += records,
+            None => self.lost.push((reason, records)),
+        }
+    }
+
+    /// How many records have a verdict.
+    fn records(&self) -> u64 {
+        self.delivered + self.lost.iter().map(|(_, records)| records).sum::<u64>()
+    }
+}
+
+/// The reason for which records are lost when their turn ended so; none at the end of the process, when nothing is lost.
+pub fn reason_of(end: End) -> Option<Reason> {
+    match end {
+        End::Refused => Some(Reason::Refused),
+        End::Exhausted => Some(Reason::RetriesExhausted),
+        End::Shutdown => None,
     }
 }
 
@@ -92,31 +111,34 @@ where
     D: Fn(B::Payload, Turn) -> F,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    let Context { id, mut reader, ledger, .. } = ctx;
+    let Context { id, mut reader, ledger, dead_letters, .. } = ctx;
     let held_bytes_max = reader.held_bytes_max();
     let mut settlement = Settlement::new(reader.settler(), id);
     let mut ready = VecDeque::new();
     let mut in_flight = JoinSet::new();
+    let mut lanes = Lanes::default();
     let mut open = true;
     let mut prepare = Some(std::pin::pin!(prepare));
     let over = retrier.shutdown_over();
     let mut over = std::pin::pin!(over);
     while open || batches.due().is_some() || !ready.is_empty() || !in_flight.is_empty() {
-        let crowded = settlement.held_bytes >= held_bytes_max;
+        let crowded = settlement.held_bytes() >= held_bytes_max;
         if !open || (crowded && ready.is_empty() && in_flight.is_empty()) {
             batches.flush(None, &mut ready);
         }
         let due = batches.due();
+        let next_up = next_up(&ready, &lanes, &retrier);
         tokio::select! {
             biased;
             () = &mut over => break,
             Some(joined) = in_flight.join_next(), if !in_flight.is_empty() => {
-                let (shares, outcome) = unwind(joined);
-                account(&ledger, &outcome);
-                settlement.done(&shares, &outcome);
+                enter(unwind(joined), &ledger, &mut settlement);
             }
-            turn = retrier.turn(), if !ready.is_empty() => {
-                if let Some(Ready { shares, payload }) = ready.pop_front() {
+            mut turn = retrier.turn(), if next_up.is_some() => {
+                if let Some(Ready { shares, target, payload }) = next_up.and_then(|place| ready.remove(place)) {
+                    if let Some(target) = target {
+                        turn.enter(lanes.get(target));
+                    }
                     let sending = deliver(payload, turn);
                     in_flight.spawn(async move { (shares, sending.await) });
                 }
@@ -131,9 +153,15 @@ where
                     }
                     settlement.begin(sequence, &block);
                     let refused = batches.add(sequence, &block, &mut ready);
-                    if refused > 0 {
-                        ledger.lose(Reason::Oversize, refused);
-                        settlement.settle(sequence, refused as usize);
+                    if !refused.is_empty() {
+                        ledger.lose(Reason::Oversize, refused.len() as u64);
+                        let mut letters = dead_letters.letters(Reason::Oversize);
+                        let mut shares = Shares::default();
+                        for record in refused {
+                            letters.add(&block, record as usize);
+                            shares.add_run(sequence, record..record + 1);
+                        }
+                        settlement.settle(&shares);
                     }
                 }
                 None => open = false,
@@ -142,18 +170,26 @@ where
     }
     // At the end of a shutdown every task sees it as well and ends at once, perhaps with a part delivered.
     while let Some(joined) = in_flight.join_next().await {
-        let (shares, outcome) = unwind(joined);
-        account(&ledger, &outcome);
-        settlement.done(&shares, &outcome);
+        enter(unwind(joined), &ledger, &mut settlement);
     }
 }
 
-fn account(ledger: &Ledger, outcome: &Outcome) {
+/// The place of the oldest batch whose target may have one more turn.
+fn next_up<P>(ready: &VecDeque<Ready<P>>, lanes: &Lanes, retrier: &Retrier) -> Option<usize> {
+    let allowed = retrier.allowed();
+    ready.iter().position(|batch| batch.target.is_none_or(|target| lanes.may_begin(target, allowed)))
+}
+
+/// Accounts for a batch and settles it.
+fn enter((shares, outcome): Sent, ledger: &Ledger, settlement: &mut Settlement) {
+    let said = outcome.unfinished.as_ref().unwrap_or(&shares);
+    debug_assert_eq!(said.records(), outcome.records(), "every record of a batch has one verdict");
     ledger.deliver(outcome.delivered);
     ledger.truncate(outcome.truncated);
     for &(reason, records) in &outcome.lost {
         ledger.lose(reason, records);
     }
+    settlement.settle(said);
 }
 
 /// A panic of a sending task is one of this sink's: carried on, so that it ends loudly and not with records that nobody holds.
@@ -161,62 +197,12 @@ fn unwind(joined: Result<Sent, JoinError>) -> Sent {
     joined.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         // Cancelled with the runtime.
-        Err(_) => (Vec::new(), Outcome { unfinished: true, ..Outcome::default() }),
+        Err(_) => (Shares::default(), Outcome::unsaid()),
     })
 }
 
-/// The shares of a batch and what became of it.
-type Sent = (Vec<(Sequence, u32)>, Outcome);
-
-/// How many records of each block are without a verdict, for one sink.
-struct Settlement {
-    settler: Settler,
-    sink: usize,
-    held: HashMap<Sequence, Held>,
-    held_bytes: usize,
-}
-
-struct Held {
-    records: usize,
-    bytes: usize,
-}
-
-impl Settlement {
-    fn new(settler: Settler, sink: usize) -> Self {
-        Self { settler, sink, held: HashMap::new(), held_bytes: 0 }
-    }
-
-    fn begin(&mut self, sequence: Sequence, block: &Block) {
-        let held = Held { records: block.records_for(self.sink), bytes: block.cost_bytes() };
-        self.held_bytes += held.bytes;
-        self.held.insert(sequence, held);
-    }
-
-    fn done(&mut self, shares: &[(Sequence, u32)], outcome: &Outcome) {
-        if outcome.unfinished {
-            return;
-        }
-        debug_assert_eq!(
-            shares.iter().map(|(_, records)| u64::from(*records)).sum::<u64>(),
-            outcome.delivered + outcome.lost.iter().map(|(_, records)| records).sum::<u64>(),
-            "every record of a batch has one verdict"
-        );
-        for &(sequence, records) in shares {
-            self.settle(sequence, records as usize);
-        }
-    }
-
-    fn settle(&mut self, sequence: Sequence, records: usize) {
-        let Some(held) = self.held.get_mut(&sequence) else { return };
-        debug_assert!(held.records >= records, "no record has two verdicts");
-        held.records = held.records.saturating_sub(records);
-        if held.records == 0 {
-            self.held_bytes -= held.bytes;
-            self.held.remove(&sequence);
-            self.settler.settle(sequence);
-        }
-    }
-}
+/// The records of a batch and what became of them.
+type Sent = (Shares, Outcome);
 
 #[cfg(test)]
 pub(crate) mod testing;

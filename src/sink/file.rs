@@ -8,7 +8,8 @@
 //!
 //! The last two are stored as objects are: a file grows under a name of its own (`.NAME.part`), is synced, and appears under
 //! its name when it is whole, after 60 s at the latest. A file that is there is never written over.
-//! A process that is killed leaves its `.….part` files behind.
+//! A process that is killed leaves its `.….part` files behind; with a journal on disk the next one removes them, and publishes
+//! no record twice (see [`directory`]). A file that is counted as delivered survives a loss of power.
 //!
 //! No name leaves the directory: values of records are rendered as parts of one path component, and [`place`] lets no `..`
 //! through that the template itself may hold. Nothing is made before [`run`].
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::retry::{self, Retrier};
+use super::s3::notes::{self, Notes};
 use super::s3::objects::{Dates, Naming, Plan};
 use super::s3::{Compression, OBJECT_BYTES_DEFAULT, OPEN_OBJECTS_DEFAULT, deliver};
 use super::template::{Template, path_component};
@@ -83,7 +85,7 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
     let root = config.directory;
     match config.layout {
         Layout::CloudwatchLogs { group, stream } => streams::run(root, group, stream, ctx, retrier).await,
-        Layout::Firehose { stream } => deliver::run(firehose_plan(&stream), ctx, Directory::new(root, retrier)).await,
+        Layout::Firehose { stream } => store(firehose_plan(&stream), ctx, root, retrier).await,
         Layout::S3 { key, compression } => {
             let plan = Plan {
                 key,
@@ -96,9 +98,16 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
                 open_objects_max: OPEN_OBJECTS_DEFAULT,
                 part_bytes: PART_BYTES,
             };
-            deliver::run(plan, ctx, Directory::new(root, retrier)).await
+            store(plan, ctx, root, retrier).await
         }
     }
+}
+
+/// Stores objects in the directory, once what an earlier process left is out of the way.
+async fn store(plan: Plan, ctx: Context, root: PathBuf, retrier: Retrier) -> Result<(), Error> {
+    let directory = Directory::new(root, retrier, Notes::new(ctx.reader.settler()));
+    directory.clean(notes::left_uploads(&ctx.reader), &notes::planned(&ctx.reader)).await;
+    deliver::run(plan, ctx, directory).await
 }
 
 fn firehose_plan(stream: &str) -> Plan {

@@ -2,7 +2,7 @@
 //!
 //! Lines are joined into Firehose records, in order of arrival, each ended by its newline: Firehose bills a record rounded up to
 //! the next 5 KB, so records of 64 KiB waste 4 % at most where single lines of 500 bytes would cost ten times their size.
-//! Entries that the service failed are sent again, those alone and with the same bytes. At least once: a request whose answer is
+//! Entries that the service failed are sent again, those alone, in their order and with the same bytes. At least once: a request whose answer is
 //! lost is sent again.
 //!
 //! Limits after the API reference of `PutRecordBatch` (November 2026): 500 records, 4 MiB, 1,000 KiB a record before base64.
@@ -19,16 +19,20 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, watch};
 
 use crate::enrich::ecs::Metadata;
+use crate::journal::Settler;
+use crate::telemetry::account::Reason;
 
 use super::aws::{Failure, Kind};
+use super::dead_letters::DeadLetters;
 use super::driver::{self, Outcome};
-use super::retry::{End, Retrier, Turn};
+use super::retry::{Retrier, Turn};
+use super::search::{Hopeless, Search};
 use super::{Context, Error, Oversize, aws, retry};
 
 mod batch;
 mod body;
 
-use batch::{Batch, Open};
+use batch::{Batch, Joined, Open};
 use body::Body;
 
 /// Greatest size of one Firehose record before base64.
@@ -90,8 +94,15 @@ impl Config {
 pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
     let retrier = Retrier::new(ctx.name.clone(), config.retry.clone(), config.concurrency, ctx.deadline.clone());
     let batches = Open::new(&config, ctx.id);
-    let sender =
-        Arc::new(Sender { config, retrier: retrier.clone(), metadata: ctx.metadata.clone(), client: OnceCell::new() });
+    let sender = Arc::new(Sender {
+        config,
+        retrier: retrier.clone(),
+        metadata: ctx.metadata.clone(),
+        client: OnceCell::new(),
+        dead_letters: ctx.dead_letters.clone(),
+        settler: ctx.reader.settler(),
+        hopeless: Hopeless::default(),
+    });
     let prepare = std::future::ready(());
     driver::run(ctx, retrier, prepare, batches, move |batch, turn| deliver(sender.clone(), batch, turn)).await;
     Ok(())
@@ -103,24 +114,110 @@ struct Sender {
     metadata: watch::Receiver<Arc<Metadata>>,
     /// Built by the first batch that needs it.
     client: OnceCell<Client>,
+    dead_letters: DeadLetters,
+    settler: Settler,
+    hopeless: Hopeless,
 }
 
-/// Sends one batch until every record has a verdict, or the process ends.
-async fn deliver(sender: Arc<Sender>, batch: Batch, mut turn: Turn) -> Outcome {
+/// Sends one batch until every record has a verdict, or the process ends. What is refused for ever is searched for its culprits:
+/// among the Firehose records of a request, then among the lines of one.
+async fn deliver(sender: Arc<Sender>, mut batch: Batch, mut turn: Turn) -> Outcome {
     let client = sender.client.get_or_try_init(|| aws::firehose(&sender.config.aws, &sender.retrier, &sender.metadata));
-    let Ok(client) = client.await else { return Outcome { unfinished: true, ..Outcome::default() } };
-    let mut rest = Rest::new(body::frame(&sender.config.stream, &batch), &batch);
-    drop(batch);
-    loop {
-        let sent = put(client, &sender.config.stream, rest.body.bytes.clone());
-        let attempt = turn.attempt(async { rest.sort_out(sent.await?, &sender.retrier) }).await;
-        let Err(failure) = attempt else { return rest.outcome };
-        if let Err(end) = turn.pause(&failure).await {
-            let lines = rest.lines();
-            rest.outcome.lose(end, lines, &sender.retrier, &failure);
-            return rest.outcome;
+    let Ok(client) = client.await else { return Outcome::unsaid() };
+    let mut said = Said::default();
+    let records = std::mem::take(&mut batch.records);
+    let whole = records.len();
+    let mut search = Search::new(records, &sender.hopeless);
+    while let Some(part) = search.next() {
+        let mut rest = Rest::new(body::frame(&sender.config.stream, &batch, &part), part);
+        let ended = loop {
+            let sent = put(client, &sender.config.stream, rest.body.bytes.clone());
+            let attempt = turn.attempt(async { rest.sort_out(sent.await?) }).await;
+            let taken = std::mem::take(&mut rest.taken);
+            if (1..whole).contains(&taken.len()) {
+                // While others go on, a restart must not send these again.
+                sender.settler.settle_part(&batch.shares(&taken).spans());
+            }
+            if !taken.is_empty() {
+                search.taken();
+            }
+            said.taken(taken);
+            let Err(failure) = attempt else { break None };
+            if let Err(end) = turn.pause(&failure).await {
+                break Some((end, failure));
+            }
+        };
+        for (record, failure) in std::mem::take(&mut rest.refused) {
+            refused(&sender, &mut batch, vec![record], &failure, &mut search, &mut said);
         }
+        if let Some((end, failure)) = ended {
+            match driver::reason_of(end) {
+                None => {
+                    said.outcome.unfinished = Some(batch.shares(&said.records));
+                    return said.outcome;
+                }
+                Some(Reason::Refused) => refused(&sender, &mut batch, rest.records, &failure, &mut search, &mut said),
+                Some(reason) => {
+                    let parts = std::iter::once(rest.records).chain(search.rest());
+                    parts.for_each(|part| said.lose(&sender, &batch, reason, part, &failure));
+                }
+            }
+        }
+        turn.restart();
     }
+    said.outcome
+}
+
+/// Splits what was refused. Where that is a single line it is given up; where the search is over, so is all that waits.
+fn refused(
+    sender: &Sender,
+    batch: &mut Batch,
+    records: Vec<Joined>,
+    failure: &Failure,
+    search: &mut Search<'_, Vec<Joined>>,
+    said: &mut Said,
+) {
+    let halves = match records.as_slice() {
+        [record] => batch.halves(record).map(|halves| halves.map(|half| vec![half])),
+        _ => Some(<[_; 2]>::from(records.split_at(records.len() / 2)).map(<[_]>::to_vec)),
+    };
+    let is_single = halves.is_none();
+    let goes_on = search.refused(halves);
+    if is_single || !goes_on {
+        said.lose(sender, batch, Reason::Refused, records, failure);
+    }
+    if !goes_on {
+        search.rest().for_each(|part| said.lose(sender, batch, Reason::Refused, part, failure));
+    }
+}
+
+/// What is said of a batch so far.
+#[derive(Default)]
+struct Said {
+    outcome: Outcome,
+    /// Firehose records whose lines have a verdict.
+    records: Vec<Joined>,
+}
+
+impl Said {
+    fn taken(&mut self, records: Vec<Joined>) {
+        self.outcome.delivered += lines(&records);
+        self.outcome.truncated += records.iter().map(|record| u64::from(record.truncated)).sum::<u64>();
+        self.records.extend(records);
+    }
+
+    fn lose(&mut self, sender: &Sender, batch: &Batch, reason: Reason, records: Vec<Joined>, failure: &Failure) {
+        let lines = lines(&records);
+        let mut letters = sender.dead_letters.letters(reason);
+        records.iter().for_each(|record| batch.bury(record, &mut letters));
+        sender.retrier.report_loss(reason, lines, failure);
+        self.outcome.lose(reason, lines);
+        self.records.extend(records);
+    }
+}
+
+fn lines(records: &[Joined]) -> u64 {
+    records.iter().map(|record| u64::from(record.lines)).sum()
 }
 
 /// Sends a finished body: the SDK addresses, signs and sends it, and reads the answer.
@@ -147,66 +244,47 @@ struct Answer {
     entries: Vec<PutRecordBatchResponseEntry>,
 }
 
-/// What of a batch is still to be sent, and what became of the other part.
+/// What of a request is still to be sent, and what the service has said of its other entries since that was last asked.
 struct Rest {
     body: Body,
-    /// Lines in each entry of the body.
-    lines: Vec<u32>,
-    /// Of them, how many were cut.
-    truncated: Vec<u32>,
-    outcome: Outcome,
+    /// The entries of the body.
+    records: Vec<Joined>,
+    taken: Vec<Joined>,
+    /// Entries that are refused for ever, though the request as a whole was not.
+    refused: Vec<(Joined, Failure)>,
 }
 
 impl Rest {
-    fn new(body: Body, batch: &Batch) -> Self {
-        let lines = batch.records.iter().map(|record| record.lines).collect();
-        let truncated = batch.records.iter().map(|record| record.truncated).collect();
-        Self { body, lines, truncated, outcome: Outcome::default() }
+    fn new(body: Body, records: Vec<Joined>) -> Self {
+        Self { body, records, taken: Vec::new(), refused: Vec::new() }
     }
 
-    fn lines(&self) -> u64 {
-        self.lines.iter().copied().map(u64::from).sum()
-    }
-
-    /// Counts what was taken and what never will be, and keeps the rest: an error then, which says how to go on with it.
-    fn sort_out(&mut self, answer: Answer, retrier: &Retrier) -> Result<(), Failure> {
-        let mut again = vec![false; self.body.len()];
+    /// Puts aside what was taken and what never will be, and keeps the rest: an error then, which says how to go on with it.
+    fn sort_out(&mut self, answer: Answer) -> Result<(), Failure> {
+        let sent = std::mem::take(&mut self.records);
+        let entries = sent.len();
+        let mut again = vec![false; entries];
         let mut cause: Option<Failure> = None;
-        let mut refused: Option<(Failure, u64)> = None;
-        for (place, again) in again.iter_mut().enumerate() {
-            let lines = u64::from(self.lines[place]);
+        for (place, record) in sent.into_iter().enumerate() {
             match verdict(&answer, place) {
-                None => {
-                    self.outcome.delivered += lines;
-                    self.outcome.truncated += u64::from(self.truncated[place]);
-                }
+                None => self.taken.push(record),
                 Some(failure) if failure.is_retryable() => {
-                    *again = true;
+                    again[place] = true;
+                    self.records.push(record);
                     // One throttled entry is reason enough to slow down.
                     if cause.is_none() || failure.kind == Kind::Throttled {
                         cause = Some(failure);
                     }
                 }
-                Some(failure) => {
-                    let before = refused.map_or(0, |(_, lines)| lines);
-                    refused = Some((failure, before + lines));
-                }
+                Some(failure) => self.refused.push((record, failure)),
             }
         }
-        if let Some((failure, lines)) = refused {
-            self.outcome.lose(End::Refused, lines, retrier, &failure);
-        }
-        let Some(mut cause) = cause else {
-            self.lines.clear();
-            return Ok(());
-        };
-        let (sent, kept) = (again.len(), again.iter().filter(|again| **again).count());
-        if kept < sent {
+        let Some(mut cause) = cause else { return Ok(()) };
+        let kept = self.records.len();
+        if kept < entries {
             self.body = self.body.retain(|place| again[place]);
-            keep(&mut self.lines, &again);
-            keep(&mut self.truncated, &again);
         }
-        cause.detail = format!("{kept} of {sent} entries failed").into();
+        cause.detail = format!("{kept} of {entries} entries failed").into();
         Err(cause)
     }
 }
@@ -220,11 +298,6 @@ fn verdict(answer: &Answer, place: usize) -> Option<Failure> {
         Some(entry) => entry.error_code.as_deref().map(Failure::from_code),
         None => Some(Failure::new(Kind::Transient, "")),
     }
-}
-
-fn keep<T: Copy>(list: &mut Vec<T>, which: &[bool]) {
-    let mut which = which.iter();
-    list.retain(|_| which.next().copied().unwrap_or(false));
 }
 
 #[cfg(test)]

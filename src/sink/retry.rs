@@ -33,8 +33,11 @@ use crate::telemetry::account::Reason;
 use super::aws::{Failure, Kind, Refused};
 
 mod gate;
+mod lane;
 
 use gate::{Gate, Permit};
+use lane::InLane;
+pub use lane::{Lane, Lanes};
 
 /// How a sink retries.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +68,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// The longest sleep once a shutdown has begun.
 const SHUTDOWN_SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// A longer sleep is cut to this once the destination takes requests of others again.
+const RECOVERED_SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// A sink in trouble says so at once, then this often.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
@@ -135,6 +141,11 @@ impl Retrier {
         self.shared.gate.allowed()
     }
 
+    /// Requests that may start in a second now; infinite if there is no limit.
+    pub fn rate(&self) -> f64 {
+        self.shared.gate.rate()
+    }
+
     /// Waits for a turn. Cancel safe.
     pub async fn turn(&self) -> Turn {
         self.start(Some(self.shared.gate.acquire().await))
@@ -171,6 +182,7 @@ impl Retrier {
         Turn {
             retrier: self.clone(),
             permit,
+            lane: None,
             begun: now,
             attempt_begun: now,
             failures: 0,
@@ -183,6 +195,7 @@ impl Retrier {
 pub struct Turn {
     retrier: Retrier,
     permit: Option<Permit>,
+    lane: Option<InLane>,
     begun: Instant,
     attempt_begun: Instant,
     failures: u32,
@@ -190,6 +203,11 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The turn is for that target of the sink.
+    pub fn enter(&mut self, lane: Arc<Lane>) {
+        self.lane = Some(InLane::enter(lane));
+    }
+
     /// How many attempts failed so far, since the turn began or was restarted.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -202,20 +220,30 @@ impl Turn {
         self.begun = Instant::now();
     }
 
-    /// Makes one attempt under [`Config::request_timeout`], and not beyond the end of a shutdown. The future is dropped when
-    /// the time is over: whether the destination took the request is then not known.
+    /// Makes one attempt under [`Config::request_timeout`], once the pace allows it, and not beyond the end of a shutdown. The
+    /// future is dropped when the time is over: whether the destination took the request is then not known.
     pub async fn attempt<T>(&mut self, attempt: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.attempt_begun = Instant::now();
+        let now = Instant::now();
+        self.attempt_begun = self.permit.as_ref().map_or(now, Permit::start);
         let limit = self.retrier.shared.config.request_timeout;
+        let paced = self.attempt_begun;
         let outcome = tokio::select! {
             biased;
-            outcome = attempt => outcome,
+            outcome = async {
+                if paced > now {
+                    sleep_until(paced).await;
+                }
+                attempt.await
+            } => outcome,
             () = sleep_until(self.attempt_begun + limit) => Err(Failure::timed_out(limit)),
             () = shutdown_over(&mut self.retrier.deadline) => Err(Failure::timed_out(self.attempt_begun.elapsed())),
         };
         if outcome.is_ok() {
             if let Some(permit) = &self.permit {
                 permit.succeeded();
+            }
+            if let Some(lane) = &self.lane {
+                lane.lane().set_denied(false);
             }
             self.retrier.shared.report_success();
         }
@@ -246,7 +274,34 @@ impl Turn {
             wait = wait.min(left);
         }
         self.retrier.shared.report_failure(failure, self.failures, wait);
-        self.sleep(now, wait).await
+        // These are about one target; all other trouble is the whole destination's.
+        if matches!(failure.kind, Kind::Credentials | Kind::NotFound)
+            && let Some(lane) = self.lane.as_ref().map(InLane::lane).cloned()
+        {
+            lane.set_denied(true);
+            if lane.lend(self.retrier.allowed()) {
+                return self.sleep_lending(&lane, now, wait).await;
+            }
+        }
+        self.sleep(now, wait, matches!(failure.kind, Kind::Throttled | Kind::Transient)).await
+    }
+
+    /// Sleeps without its place among the turns, and waits for it after.
+    async fn sleep_lending(&mut self, lane: &Lane, now: Instant, wait: Duration) -> Result<(), End> {
+        self.permit = None;
+        let slept = self.sleep(now, wait, false).await;
+        let taken = match slept {
+            Ok(()) => tokio::select! {
+                permit = self.retrier.shared.gate.acquire() => {
+                    self.permit = Some(permit);
+                    Ok(())
+                }
+                () = shutdown_over(&mut self.retrier.deadline) => Err(End::Shutdown),
+            },
+            over => over,
+        };
+        lane.end_lending();
+        taken
     }
 
     fn wait(&self, failure: &Failure) -> Duration {
@@ -257,8 +312,11 @@ impl Turn {
         failure.retry_after.map_or(jittered, |after| after.min(RETRY_AFTER_MAX) + jittered.min(config.base))
     }
 
-    /// Sleeps for `wait`; a shutdown cuts that to [`SHUTDOWN_SLEEP_MAX`] from its start, and to its deadline.
-    async fn sleep(&mut self, now: Instant, wait: Duration) -> Result<(), End> {
+    /// Sleeps for `wait`; a shutdown cuts that to [`SHUTDOWN_SLEEP_MAX`] from its start, and to its deadline. So does, `if_recovers`,
+    /// the first success of another turn: an outage that is over should not be slept through.
+    async fn sleep(&mut self, now: Instant, wait: Duration, if_recovers: bool) -> Result<(), End> {
+        let gate = self.retrier.shared.gate.clone();
+        let mut listens = if_recovers && wait > RECOVERED_SLEEP_MAX;
         let deadline = &mut self.retrier.deadline;
         let mut until = now + wait;
         loop {
@@ -270,6 +328,11 @@ impl Turn {
             }
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
+                () = gate.success(), if listens => {
+                    listens = false;
+                    // Not all at once.
+                    until = until.min(Instant::now() + RECOVERED_SLEEP_MAX.mul_f64(fastrand::f64()));
+                }
                 changed = deadline.changed() => if changed.is_err() {
                     // Nobody is left who could begin a shutdown.
                     sleep_until(until).await;

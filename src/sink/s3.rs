@@ -8,24 +8,39 @@
 //! # Objects
 //!
 //! An object holds the lines of one key prefix, that is, of one set of names and one period of the dates in it (event time),
-//! in the order of arrival. Its key is derived from the process's instance, the sink and the first block (see
+//! in the order of arrival. Its key is derived from the process's instance, the sink and the first record (see
 //! [`objects`]), and it is written with `If-None-Match: *`: an attempt whose answer was lost and that is made again
 //! finds the object there, and there is one object. What is stored is one gzip member or one Zstandard frame, and only
 //! whole objects become visible: S3 shows an object when it is completed.
+//!
+//! # Exactly once
+//!
+//! Where the journal keeps every block (`journal.persist = "always"`), each record is in one visible object, once, whenever the
+//! process is killed: before an object can become visible, the journal is told which records it holds ([`notes`]); after a
+//! restart these come back into the same object under the same key, whatever the configuration says then, and an object that is
+//! there bears a mark by which it is known ([`deliver`]). In the other modes what was in memory is lost, and nothing is stored twice.
+//!
+//! This rests on three things: the store honours `If-None-Match`, the bucket or directory of a sink stays the same while
+//! objects are on their way, and nobody removes an object in the moments between its upload and the journal's knowing of it.
+//! Looking at an object takes `s3:GetObject`; without it, what stands under our very key after a restart is taken to be ours.
 //!
 //! The type is `application/gzip`, `application/zstd` or `application/x-ndjson`. There is no `Content-Encoding`: with
 //! it HTTP clients decompress on the way, and a file saved as `….gz` would not be one. Athena, DuckDB, Spark and others go by
 //! the key's suffix.
 //!
-//! Object metadata (`x-amz-meta-…`): `meshlens-first`, the sequence number of the first block; and on objects that were put
-//! whole `meshlens-last` and `meshlens-records`, which at the start of a multipart upload are not known.
+//! Object metadata (`x-amz-meta-…`): `meshlens-mark`, a random number of the object's own; `meshlens-first`, the sequence number
+//! of the first block; and on objects that were put whole `meshlens-last` and `meshlens-records`, which at the start of a
+//! multipart upload are not known.
 //!
 //! # What may go wrong
 //!
 //! Bucket, credentials and permissions can be put right while the process runs: such errors are said and retried, as are
 //! throttling and outages, until `give_up_after`. What S3 refuses for ever is counted as rejected. Either way a multipart upload
-//! is aborted. A process that is killed leaves incomplete uploads behind, which cost storage: buckets should have a
-//! lifecycle rule with `AbortIncompleteMultipartUpload`.
+//! is aborted. Uploads that a killed process leaves are aborted after the next start, if the journal has a directory; without
+//! one, or if the task never comes back, they cost storage: buckets should have a lifecycle rule with
+//! `AbortIncompleteMultipartUpload`.
+//!
+//! At the end of a shutdown what is not stored stays pending: a journal on disk sends it after the next start.
 //!
 //! # Cost
 //!
@@ -39,7 +54,12 @@ use super::{Context, Error, aws, retry};
 
 pub mod compress;
 pub mod deliver;
+pub mod notes;
+pub mod object;
 pub mod objects;
+mod multipart;
+mod returning;
+pub mod spans;
 mod upload;
 
 use objects::{Dates, Naming, Plan};
@@ -169,9 +189,10 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
         part_bytes: config.part_bytes.clamp(PART_BYTES_MIN, PART_BYTES_MAX),
     };
     let bucket = upload::Bucket::new(config, &ctx);
+    let left = notes::left_uploads(&ctx.reader);
     tokio::select! {
         result = deliver::run(plan, ctx, bucket.clone()) => result,
-        // Only tells early what is wrong with region or CA bundle; the first object waits for the same client.
-        never = bucket.connect() => match never {},
+        // Tells early what is wrong with region or CA bundle, and cleans up; objects wait for the same client and no more.
+        never = bucket.prepare(&left) => match never {},
     }
 }

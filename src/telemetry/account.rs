@@ -3,14 +3,22 @@
 //! One identity holds at any moment, per source and per sink:
 //! `received = delivered + filtered + rejected + dropped + pending`.
 //! For a source, *delivered + rejected + pending* of its records is what it routed on; a sink's *received* is what was routed to it.
-//! Counters are relaxed atomics, added to once a block or a request, never once a record.
+//! Counters are atomics, added to once a block or a request, never once a record.
+//!
+//! *Pending* is no counter but what is left. It cannot become negative, whoever looks and when: a record is received before it has
+//! a fate, fates are written with release and read with acquire, and *received* is read last. So whoever sees a record's fate
+//! sees that it was received, and what came in between shows as pending.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why records were lost (dropped), refused by a destination (rejected), or left out by the user's wish (filtered).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
     /// Dropped: the journal was full and `journal.when_full` is `drop_oldest`.
@@ -57,6 +65,20 @@ pub enum Fate {
     Rejected,
     /// We had to lose it.
     Dropped,
+}
+
+impl Fate {
+    /// All of them, in the order of the identity.
+    pub const ALL: [Self; 3] = [Self::Filtered, Self::Rejected, Self::Dropped];
+
+    /// The label in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Rejected => "rejected",
+            Self::Dropped => "dropped",
+        }
+    }
 }
 
 impl Reason {
@@ -126,6 +148,8 @@ pub struct Ledger {
     truncated: AtomicU64,
     lost: [AtomicU64; REASONS],
     connections_refused: AtomicU64,
+    /// Milliseconds since 1970 UTC; 0 = never.
+    last_delivered_ms: AtomicU64,
 }
 
 impl Ledger {
@@ -138,6 +162,7 @@ impl Ledger {
             truncated: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; REASONS],
             connections_refused: AtomicU64::new(0),
+            last_delivered_ms: AtomicU64::new(0),
         }
     }
 
@@ -146,14 +171,22 @@ impl Ledger {
         self.received.fetch_add(records, Relaxed);
     }
 
-    /// Source: records handed to the journal. Sink: records the destination took.
+    /// Source: records handed to the journal.
+    pub fn hand_on(&self, records: u64) {
+        self.delivered.fetch_add(records, Release);
+    }
+
+    /// Sink: records the destination took, just now. Reads the clock: once a request or block.
     pub fn deliver(&self, records: u64) {
-        self.delivered.fetch_add(records, Relaxed);
+        if records > 0 {
+            self.last_delivered_ms.fetch_max(now_ms(), Relaxed);
+            self.delivered.fetch_add(records, Release);
+        }
     }
 
     /// Records that were not delivered, and why.
     pub fn lose(&self, reason: Reason, records: u64) {
-        self.lost[reason as usize].fetch_add(records, Relaxed);
+        self.lost[reason as usize].fetch_add(records, Release);
     }
 
     /// Records that were cut to the service's limit; they count as delivered as well.
@@ -171,11 +204,16 @@ impl Ledger {
         self.connections_refused.load(Relaxed)
     }
 
+    /// When the destination last took records, in milliseconds since 1970 UTC; none if never.
+    pub fn last_delivered_ms(&self) -> Option<u64> {
+        Some(self.last_delivered_ms.load(Relaxed)).filter(|ms| *ms > 0)
+    }
+
     /// The counters now.
     pub fn tally(&self) -> Tally {
-        let lost = std::array::from_fn(|i| self.lost[i].load(Relaxed));
+        let lost = std::array::from_fn(|i| self.lost[i].load(Acquire));
         Tally {
-            delivered: self.delivered.load(Relaxed),
+            delivered: self.delivered.load(Acquire),
             truncated: self.truncated.load(Relaxed),
             lost,
             // Last: what was received meanwhile shows as pending, never as a negative.
@@ -184,12 +222,17 @@ impl Ledger {
     }
 }
 
+/// Milliseconds since 1970 UTC.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
 /// Counters of one ledger at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// See [`Ledger::receive`].
     pub received: u64,
-    /// See [`Ledger::deliver`].
+    /// See [`Ledger::hand_on`] and [`Ledger::deliver`].
     pub delivered: u64,
     /// See [`Ledger::truncate`].
     pub truncated: u64,
@@ -213,8 +256,8 @@ impl fmt::Display for Tally {
     /// `received 10 delivered 8 filtered 1 rejected 0 dropped 1 (journal_full 1) pending 0`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "received {} delivered {}", self.received, self.delivered)?;
-        for (word, fate) in [("filtered", Fate::Filtered), ("rejected", Fate::Rejected), ("dropped", Fate::Dropped)] {
-            write!(f, " {word} {}", self.of(fate))?;
+        for fate in Fate::ALL {
+            write!(f, " {} {}", fate.label(), self.of(fate))?;
             let mut reasons = Reason::ALL
                 .into_iter()
                 .filter(|reason| reason.fate() == fate && self.lost[*reason as usize] > 0)
@@ -260,7 +303,7 @@ impl fmt::Display for Account {
             sinks.iter().map(|(_, tally)| tally.delivered).sum::<u64>(),
             delivered.join(" ")
         )?;
-        for (word, fate) in [("filtered", Fate::Filtered), ("rejected", Fate::Rejected), ("dropped", Fate::Dropped)] {
+        for fate in Fate::ALL {
             let mut total = 0;
             let mut details = Vec::new();
             for (name, tally) in sources.iter().chain(&sinks) {
@@ -272,7 +315,7 @@ impl fmt::Display for Account {
                     }
                 }
             }
-            write_total(f, word, total, &details)?;
+            write_total(f, fate.label(), total, &details)?;
         }
         let pending =
             |(name, tally): &(Arc<str>, Tally)| (tally.pending() > 0).then(|| format!("{name}={}", tally.pending()));
@@ -308,11 +351,45 @@ mod tests {
     }
 
     #[test]
+    fn nobody_sees_a_fate_before_its_record_was_received() {
+        let ledger = Ledger::new("s");
+        std::thread::scope(|scope| {
+            let writers = [0, 1].map(|which| {
+                let ledger = &ledger;
+                scope.spawn(move || {
+                    for _ in 0..100_000 {
+                        ledger.receive(2);
+                        ledger.deliver(1);
+                        ledger.lose(if which == 0 { Reason::Refused } else { Reason::Sampled }, 1);
+                    }
+                })
+            });
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                let tally = ledger.tally();
+                let fates = tally.delivered + tally.lost.iter().sum::<u64>();
+                assert!(tally.received >= fates, "{tally:?}");
+            }
+        });
+        assert_eq!((ledger.tally().received, ledger.tally().pending()), (400_000, 0));
+    }
+
+    #[test]
+    fn only_a_delivery_counts_as_one() {
+        let ledger = Ledger::new("s");
+        ledger.hand_on(1);
+        ledger.deliver(0);
+        assert_eq!(ledger.last_delivered_ms(), None);
+        let before = now_ms();
+        ledger.deliver(1);
+        assert!(ledger.last_delivered_ms() >= Some(before));
+    }
+
+    #[test]
     fn the_account_is_one_line_of_fixed_words() {
         let (source, fast, slow) = (Ledger::new("forward"), Ledger::new("cw"), Ledger::new("s3"));
         source.receive(12);
         source.lose(Reason::Rule, 2);
-        source.deliver(10);
+        source.hand_on(10);
         for sink in [&fast, &slow] {
             sink.receive(10);
         }

@@ -8,6 +8,7 @@
     reason = "a failed assumption here is a failed test"
 )]
 
+mod exposition;
 mod fake_aws;
 mod process;
 mod sender;
@@ -15,12 +16,15 @@ mod traffic;
 
 mod stage;
 
+mod admin;
 mod broken;
 mod fake_aws_selftest;
 mod faults;
 mod follow;
 mod hostile;
+mod journal;
 mod million;
 mod oneoff;
 mod redaction;
 mod shutdown;
+mod start;

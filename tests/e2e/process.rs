@@ -21,12 +21,18 @@ pub struct Run {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     stdin: Option<Vec<u8>>,
+    is_unread: bool,
 }
 
 impl Run {
     /// `meshlens` with these arguments, in an environment that knows nothing of AWS, ECS or proxies.
     pub fn new<S: Into<String>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        Self { arguments: arguments.into_iter().map(Into::into).collect(), environment: Vec::new(), stdin: None }
+        Self {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            stdin: None,
+            is_unread: false,
+        }
     }
 
     /// More arguments.
@@ -44,6 +50,12 @@ impl Run {
     /// Bytes on its standard input; without, that is empty.
     pub fn stdin(mut self, bytes: Vec<u8>) -> Self {
         self.stdin = Some(bytes);
+        self
+    }
+
+    /// Nobody reads its standard output: the pipe is closed on the other side.
+    pub fn without_reader(mut self) -> Self {
+        self.is_unread = true;
         self
     }
 
@@ -67,6 +79,7 @@ impl Run {
             // A process that ended early does not read; its exit tells more than this pipe.
             std::thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
+        drop(child.stdout.take_if(|_| self.is_unread));
         let (stdout, stderr) = (Output::collect(child.stdout.take()), Output::collect(child.stderr.take()));
         Process { child, stdout, stderr, peak_kib: 0, begun: Instant::now(), arguments: self.arguments }
     }
@@ -261,7 +274,7 @@ const WORDS: [&str; 6] = ["received", "delivered", "filtered", "rejected", "drop
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     pub parts: Vec<Part>,
-    totals: BTreeMap<&'static str, u64>,
+    pub totals: BTreeMap<&'static str, u64>,
     /// Word, name, count: what stands in brackets.
     details: Vec<(&'static str, String, u64)>,
 }

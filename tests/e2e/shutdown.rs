@@ -164,3 +164,42 @@ fn a_stale_socket_is_replaced_and_a_regular_file_is_not() {
     assert!(exit.code.is_some_and(|code| code != 0), "{}", exit.stderr);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
+
+#[test]
+fn a_second_signal_ends_at_once_and_tells_what_is_left() {
+    let mut stage = Stage::new(100);
+    stage.fake.close();
+    let mut process = stage.start(stage.run_quick().with(["--grace", "600"]));
+    stage.sender(Mode::Forward).send(&stage.traffic, 0..100).unwrap();
+    process.signal("TERM");
+    process.wait_until("draining", SOON, |process| process.said().contains("SIGTERM: reading on"));
+    let begun = Instant::now();
+    // One that follows the first closely is the same wish; so again and again until one counts.
+    process.wait_until("told twice", SOON, |process| {
+        process.signal("TERM");
+        process.said().contains("second signal")
+    });
+    let exit = process.wait(SOON);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(exit.code, Some(3), "{}", exit.stderr);
+    exit.account.assert_adds_up();
+    let last = exit.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("pending=300 (cloudwatch=100 firehose=100 s3=100)"), "{}", exit.stderr);
+}
+
+#[test]
+fn a_sink_that_cannot_go_on_ends_the_process_loudly_with_the_account() {
+    let stage = Stage::new(100);
+    let listen = stage.address.to_string();
+    let run = Run::new(["run", "--forward", &listen, "--to", "stdout", "--to", "discard", "--grace", "2"]);
+    let mut process = run.without_reader().start();
+    process.wait_tcp(stage.address, SOON);
+    stage.sender(Mode::Forward).send(&stage.traffic, 0..100).unwrap();
+    let exit = process.wait(SOON);
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert!(exit.stderr.contains("ending: sink stdout: writing to standard output"), "{}", exit.stderr);
+    exit.account.assert_adds_up();
+    assert_eq!(exit.account.part("stdout").of("pending"), 100);
+    assert_eq!(exit.account.part("discard").of("delivered"), 100, "the others deliver what they have");
+    assert!(exit.stderr.lines().last().is_some_and(|line| line.contains("account: received=100")), "{}", exit.stderr);
+}

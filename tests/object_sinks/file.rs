@@ -108,7 +108,7 @@ async fn s3_layout_holds_the_objects_of_the_s3_sink() {
         assert_eq!(files.len(), 2, "{:?}", files.keys());
         for (name, bytes) in &files {
             let tag = name.split('/').nth(1).unwrap();
-            assert!(name.starts_with(&format!("logs/{tag}/hour=03/i-s-0000000000000000.ndjson")), "{name}");
+            assert!(name.starts_with(&format!("logs/{tag}/hour=03/i-s-0000000000000000")), "{name}");
             assert!(decompress(name, bytes) == rig.sent[tag], "{name}");
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test is a failed test")]
 
 mod file;
+mod restart;
 mod rig;
 mod s3;
 mod store;

@@ -10,6 +10,7 @@ use meshlens::enrich::ecs::Metadata;
 use meshlens::journal::block::{Block, Entry, Partition};
 use meshlens::journal::{self, Settler, Writer};
 use meshlens::sink::Context;
+use meshlens::sink::dead_letters::DeadLetters;
 use meshlens::telemetry::account::{Ledger, Tally};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -51,6 +52,7 @@ impl Rig {
             id: 0,
             name: "s".into(),
             reader,
+            dead_letters: DeadLetters::default(),
             ledger: ledger.clone(),
             metadata: metadata_seen,
             partition_keys: ["container_name".into()].into(),

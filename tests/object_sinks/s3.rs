@@ -72,7 +72,9 @@ fn small_objects_are_put_whole_with_their_extent() {
         rig.assert_all_delivered(2);
         let objects = store.objects();
         let keys: Vec<&str> = objects.keys().map(String::as_str).collect();
-        let names = ["a", "b"].map(|tag| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000.ndjson.gz"));
+        // The first record's place makes the name.
+        let names = [("a", ""), ("b", "-1")];
+        let names = names.map(|(tag, nth)| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000{nth}.ndjson.gz"));
         assert_eq!(keys, names);
         let headers = &objects[&names[0]].headers;
         let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
@@ -195,22 +197,64 @@ fn a_lost_answer_to_a_complete_makes_no_second_object() {
 fn anothers_object_is_left_alone() {
     test("anothers_object_is_left_alone", || async {
         let store = Store::start().await;
-        let key = |tag: &str| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000.ndjson.gz");
-        store.plant(&key("small"));
-        store.plant(&key("large"));
+        let key = |tag: &str, nth: &str| format!("logs/{tag}/year=2024/hour=03/i-s-0000000000000000{nth}.ndjson.gz");
+        let keys = [key("small", ""), key("large", "-1")];
+        keys.iter().for_each(|key| store.plant(key));
         let (mut rig, context) = Rig::new(64 * MIB);
         let sink = start(config(&store), context);
         rig.send(&[("small", 10), ("large", 9 * MIB)]).await;
         rig.end();
         finish(sink).await;
+        rig.assert_all_delivered(1);
         let objects = store.objects();
-        assert_eq!(objects[&key("small")].bytes, b"another's");
-        assert_eq!(objects[&key("large")].bytes, b"another's");
-        let further = key("small").replace(".ndjson", "-r1.ndjson");
-        assert_eq!(decompress(&further, &objects[&further].bytes), rig.sent["small"]);
+        for (key, tag) in keys.iter().zip(["small", "large"]) {
+            assert_eq!(objects[key].bytes, b"another's");
+            let further = key.replace(".ndjson", "-r1.ndjson");
+            assert!(decompress(&further, &objects[&further].bytes) == rig.sent[tag], "{tag}");
+        }
+        assert_eq!((objects.len(), store.open_uploads()), (4, 0));
+    });
+}
+
+#[test]
+fn another_that_comes_in_between_is_left_alone_and_counted() {
+    test("another_that_comes_in_between_is_left_alone_and_counted", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        // It looks as if nothing were there before the upload, and there is something when it is to be completed.
+        store.plant("logs/a/year=2024/hour=03/i-s-0000000000000000.ndjson.gz");
+        store.fail(Op::Head, Fault::Refuse(404, "NotFound"));
+        let sink = start(config(&store), context);
+        rig.send(&[("a", 9 * MIB)]).await;
+        rig.end();
+        finish(sink).await;
         let tally = rig.tally();
-        assert_eq!((tally.delivered, tally.lost[Reason::Refused as usize], tally.pending()), (1, 1, 0), "{tally}");
+        assert_eq!((tally.lost[Reason::Refused as usize], tally.pending()), (1, 0), "{tally}");
+        assert_eq!(only(&store).1.bytes, b"another's");
         assert_eq!(store.open_uploads(), 0, "aborted");
+    });
+}
+
+#[test]
+fn an_upload_that_another_ended_begins_anew_while_nothing_is_lost() {
+    test("an_upload_that_another_ended_begins_anew_while_nothing_is_lost", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        store.fail(Op::Part, Fault::EndUpload);
+        let sink = start(Config { compression: Compression::None, ..config(&store) }, context);
+        for _ in 0..12 {
+            rig.send(&[("a", MIB)]).await;
+        }
+        until("two parts are stored", || store.count(Op::Part) == 3).await;
+        assert_eq!(store.count(Op::Create), 2);
+        // The next one takes parts along that are held nowhere else.
+        store.fail(Op::Part, Fault::EndUpload);
+        rig.end();
+        finish(sink).await;
+        let tally = rig.tally();
+        assert_eq!((tally.lost[Reason::Refused as usize], tally.delivered, tally.pending()), (12, 0, 0), "{tally}");
+        assert_eq!((store.objects().len(), store.open_uploads()), (0, 0));
+        assert_eq!(rig.settler.watermark(), 12);
     });
 }
 

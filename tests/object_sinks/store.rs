@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 const PART_BYTES_MIN: usize = 5 << 20;
 
@@ -35,6 +36,28 @@ pub enum Fault {
     DoneButFailed,
     /// Never answered.
     Hang,
+    /// The upload it is about is aborted by another just before.
+    EndUpload,
+}
+
+/// What becomes of the request at which everything stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It never came.
+    Lost,
+    /// It is done, and nobody hears of it.
+    Done,
+    /// It is done later, when whoever sent it is long gone.
+    Later,
+}
+
+/// A request that is done later.
+struct Delayed {
+    op: Op,
+    key: String,
+    query: HashMap<String, String>,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// A stored object.
@@ -55,6 +78,10 @@ pub struct State {
     uploads_begun: usize,
     faults: VecDeque<(Op, Fault)>,
     always: Vec<(Op, Fault)>,
+    /// After so many more requests everything stops.
+    stop_after: Option<(usize, Fate)>,
+    is_stopped: bool,
+    delayed: Vec<Delayed>,
 }
 
 struct Upload {
@@ -68,6 +95,8 @@ struct Upload {
 pub struct Store {
     pub state: Arc<Mutex<State>>,
     pub url: String,
+    /// Told when everything stops.
+    pub stopped: Arc<Notify>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -78,20 +107,21 @@ impl Store {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state: Arc<Mutex<State>> = Arc::default();
-        let shared = state.clone();
+        let stopped: Arc<Notify> = Arc::default();
+        let shared = (state.clone(), stopped.clone());
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let state = shared.clone();
+                let (state, stopped) = shared.clone();
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(state.clone(), request));
+                    let service = service_fn(move |request| answer(state.clone(), stopped.clone(), request));
                     let serving =
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     drop(serving.await);
                 });
             }
         });
-        Self { state, url }
+        Self { state, url, stopped }
     }
 
     /// The next request of that kind, after those told before, meets that fault.
@@ -117,6 +147,23 @@ impl Store {
         self.state.lock().unwrap().objects.insert(key.to_owned(), object);
     }
 
+    /// After that many more requests nothing is done or answered any more, until [`Self::go_on`].
+    pub fn stop_after(&self, requests: usize, fate: Fate) {
+        self.state.lock().unwrap().stop_after = Some((requests, fate));
+    }
+
+    /// Requests are answered again; those that were delayed are done among them.
+    pub fn go_on(&self) {
+        let mut state = self.state.lock().unwrap();
+        (state.stop_after, state.is_stopped) = (None, false);
+    }
+
+    /// Bytes in uploads that are neither completed nor aborted.
+    pub fn bytes_in_uploads(&self) -> usize {
+        let state = self.state.lock().unwrap();
+        state.uploads.values().flat_map(|upload| upload.parts.values()).map(Bytes::len).sum()
+    }
+
     /// How many requests of that kind came.
     pub fn count(&self, op: Op) -> usize {
         self.state.lock().unwrap().requests.iter().filter(|seen| **seen == op).count()
@@ -133,16 +180,18 @@ impl Store {
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(
+    state: Arc<Mutex<State>>,
+    stopped: Arc<Notify>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(error(400, "IncompleteBody")) };
     let body = body.to_bytes();
-    let query: HashMap<&str, &str> = head
-        .uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
+    let pairs = head.uri.query().unwrap_or_default().split('&');
+    let query: HashMap<String, String> = pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let op = match (&head.method, query.contains_key("uploads"), query.contains_key("uploadId")) {
         (&Method::HEAD, ..) => Op::Head,
@@ -163,17 +212,48 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     match fault {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Refuse(status, code)) => return Ok(error(status, code)),
+        Some(Fault::EndUpload) => drop(state.lock().unwrap().uploads.remove(&query["uploadId"])),
         Some(Fault::DoneButFailed) | None => {}
     }
     let key = head.uri.path().strip_prefix("/bucket/").map(percent_decode);
     let Some(key) = key else { return Ok(error(404, "NoSuchBucket")) };
-    let done = state.lock().unwrap().apply(op, key, &query, &head.headers, body);
-    Ok(if fault.is_some() { error(500, "InternalError") } else { done })
+    let done = state.lock().unwrap().take(Delayed { op, key, query, headers: head.headers, body });
+    let Some(done) = done else {
+        stopped.notify_one();
+        return std::future::pending().await;
+    };
+    Ok(if matches!(fault, Some(Fault::DoneButFailed)) { error(500, "InternalError") } else { done })
 }
 
 impl State {
-    fn apply(&mut self, op: Op, key: String, query: &HashMap<&str, &str>, headers: &HeaderMap, body: Bytes) -> Answer {
-        let upload_id = query.get("uploadId").map(|id| (*id).to_owned()).unwrap_or_default();
+    /// Does what is asked for, unless everything has stopped or stops with it.
+    fn take(&mut self, request: Delayed) -> Option<Answer> {
+        if self.is_stopped {
+            return None;
+        }
+        if !self.delayed.is_empty() && fastrand::u8(..3) == 0 {
+            let delayed = self.delayed.swap_remove(fastrand::usize(..self.delayed.len()));
+            drop(self.apply(delayed));
+        }
+        match &mut self.stop_after {
+            Some((0, fate)) => {
+                self.is_stopped = true;
+                match fate {
+                    Fate::Lost => {}
+                    Fate::Done => drop(self.apply(request)),
+                    Fate::Later => self.delayed.push(request),
+                }
+                return None;
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        Some(self.apply(request))
+    }
+
+    fn apply(&mut self, Delayed { op, key, query, headers, body }: Delayed) -> Answer {
+        let headers = &headers;
+        let upload_id = query.get("uploadId").cloned().unwrap_or_default();
         let taken = headers.get("if-none-match").is_some_and(|value| value == "*") && self.objects.contains_key(&key);
         match op {
             Op::Head => match self.objects.get(&key) {

@@ -23,6 +23,9 @@ impl Builder<'_> {
             if !is_name(&name) {
                 self.refuse(&table, "must have a name of 1 to 64 letters, digits, `_` or `-`");
             }
+            if name == source::JOURNAL {
+                self.refuse(&table, "must have another name: that is the account's, of what an earlier run left");
+            }
             let kind = match source {
                 raw::source::Source::Forward(forward) => Kind::Forward(self.forward(&table, *forward, hostname)),
                 raw::source::Source::Lines(lines) => Kind::Lines(self.lines(&table, lines)),

@@ -1,13 +1,16 @@
 //! Open batches: one a stream and UTC day, within the limits of `PutLogEvents`.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::journal::Sequence;
 use crate::journal::block::Block;
-use crate::sink::driver::{Batches, Ready};
+use crate::sink::dead_letters::Letters;
+use crate::sink::driver::{Batches, Ready, Shares};
 use crate::sink::{Context, Oversize};
 
 use super::message::{self, Message};
@@ -25,7 +28,7 @@ pub(super) struct Batch {
     pub(super) truncated: u64,
     /// Bytes of all messages.
     pub(super) message_bytes: usize,
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<(Sequence, Arc<Block>)>,
 }
 
 /// One event: a span of a block.
@@ -33,29 +36,63 @@ pub(super) struct Batch {
 pub(super) struct Event {
     pub(super) time_ms: i64,
     block: u32,
+    /// Its record's index in the block.
+    record: u32,
     start: u32,
-    /// Length of the message; the highest bit says that it is escaped already.
+    /// Length of the message; the two highest bits say that it is escaped already, and that it was cut.
     len: u32,
 }
 
-/// No message is that long, so the bit is free.
+/// No message is that long, so the bits are free.
 const ESCAPED: u32 = 1 << 31;
-const _: () = assert!(MESSAGE_BYTES_MAX < ESCAPED as usize);
+const CUT: u32 = 1 << 30;
+const _: () = assert!(MESSAGE_BYTES_MAX < CUT as usize);
 
 impl Event {
     pub(super) fn is_escaped(&self) -> bool {
         self.len & ESCAPED != 0
     }
 
-    fn len(&self) -> usize {
-        (self.len & !ESCAPED) as usize
+    fn is_cut(&self) -> bool {
+        self.len & CUT != 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        (self.len & !(ESCAPED | CUT)) as usize
     }
 }
 
 impl Batch {
     pub(super) fn message(&self, event: &Event) -> &[u8] {
         let start = event.start as usize;
-        &self.blocks[event.block as usize].bytes[start..start + event.len()]
+        &self.blocks[event.block as usize].1.bytes[start..start + event.len()]
+    }
+
+    /// How many of those events were cut.
+    pub(super) fn truncated(&self, events: Range<usize>) -> u64 {
+        if self.truncated == 0 {
+            return 0;
+        }
+        self.events[events].iter().filter(|event| event.is_cut()).count() as u64
+    }
+
+    /// The records of those events, which stand in the order of time here.
+    pub(super) fn shares(&self, events: impl IntoIterator<Item = usize>) -> Shares {
+        let mut records: Vec<(u32, u32)> =
+            events.into_iter().map(|event| (self.events[event].block, self.events[event].record)).collect();
+        records.sort_unstable();
+        let mut shares = Shares::default();
+        for (block, record) in records {
+            shares.add_run(self.blocks[block as usize].0, record..record + 1);
+        }
+        shares
+    }
+
+    /// Leaves those events as dead letters.
+    pub(super) fn bury(&self, events: Range<usize>, letters: &mut Letters<'_>) {
+        for event in &self.events[events] {
+            letters.add(&self.blocks[event.block as usize].1, event.record as usize);
+        }
     }
 }
 
@@ -78,8 +115,8 @@ struct Filling {
     events: Vec<Event>,
     truncated: u64,
     message_bytes: usize,
-    blocks: Vec<Arc<Block>>,
-    shares: Vec<(Sequence, u32)>,
+    blocks: Vec<(Sequence, Arc<Block>)>,
+    shares: Shares,
 }
 
 impl Open {
@@ -121,21 +158,23 @@ impl Open {
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> u64 {
+    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<u32> {
         self.names.refresh();
         let bit = 1 << self.sink;
         let due = Instant::now() + self.config.batch_timeout;
-        let mut rejected = 0;
+        let mut rejected = Vec::new();
         // The batch of the record before, out of the map: runs of records go to the same.
         let mut current: Option<Current> = None;
         let mut line_start = 0;
+        let mut follows = 0;
         for (i, entry) in block.index.iter().enumerate() {
             let start = std::mem::replace(&mut line_start, entry.end);
             if entry.sinks & bit == 0 {
                 continue;
             }
             let Some((message, is_cut)) = self.message(block, i) else {
-                rejected += 1;
+                rejected.push(i as u32);
+                follows = i as u32 + 1;
                 continue;
             };
             // The API takes no time before 1970; as the oldest it is rejected for its age alone, not with its whole batch.
@@ -151,7 +190,9 @@ impl Batches for Open {
                 let full = std::mem::replace(&mut place.filling, Filling::new(due));
                 ready.push_back(full.finish(place.key.0.clone()));
             }
-            place.filling.push(sequence, block, time_ms, start, message, is_cut);
+            let record = i as u32;
+            place.filling.push(sequence, block, Shape { time_ms, record, line_start: start, message, is_cut }, follows);
+            follows = record + 1;
             current = Some(place);
         }
         self.put_back(current);
@@ -206,42 +247,46 @@ impl Open {
     }
 }
 
+/// An event before it has its place in a batch.
+struct Shape {
+    time_ms: i64,
+    record: u32,
+    /// Where its line begins in the block.
+    line_start: u32,
+    message: Message,
+    is_cut: bool,
+}
+
 impl Filling {
     fn new(due: Instant) -> Self {
-        Self { due, events: Vec::new(), truncated: 0, message_bytes: 0, blocks: Vec::new(), shares: Vec::new() }
+        Self { due, events: Vec::new(), truncated: 0, message_bytes: 0, blocks: Vec::new(), shares: Shares::default() }
     }
 
-    fn push(
-        &mut self,
-        sequence: Sequence,
-        block: &Arc<Block>,
-        time_ms: i64,
-        line_start: u32,
-        message: Message,
-        is_cut: bool,
-    ) {
-        match self.shares.last_mut() {
-            Some((last, records)) if *last == sequence => *records += 1,
-            _ => {
-                self.shares.push((sequence, 1));
-                self.blocks.push(block.clone());
-            }
+    /// Adds an event; `follows` as [`Shares::add`] has it.
+    fn push(&mut self, sequence: Sequence, block: &Arc<Block>, event: Shape, follows: u32) {
+        if self.blocks.last().is_none_or(|(last, _)| *last != sequence) {
+            self.blocks.push((sequence, block.clone()));
         }
+        self.shares.add(sequence, event.record, follows);
+        let Message { start, len, escaped } = event.message;
+        let flags = if escaped { ESCAPED } else { 0 } | if event.is_cut { CUT } else { 0 };
         self.events.push(Event {
-            time_ms,
+            time_ms: event.time_ms,
             block: self.blocks.len() as u32 - 1,
-            start: line_start + message.start as u32,
-            len: message.len as u32 | if message.escaped { ESCAPED } else { 0 },
+            record: event.record,
+            start: event.line_start + start as u32,
+            len: len as u32 | flags,
         });
-        self.message_bytes += message.len;
-        self.truncated += u64::from(is_cut);
+        self.message_bytes += len;
+        self.truncated += u64::from(event.is_cut);
     }
 
     fn finish(self, target: Arc<Target>) -> Ready<Batch> {
         let Self { mut events, truncated, message_bytes, blocks, shares, .. } = self;
         // Stable: events of the same millisecond stay in the order of arrival.
         events.sort_by_key(|event| event.time_ms);
-        Ready { shares, payload: Batch { target, events, truncated, message_bytes, blocks } }
+        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one(&target);
+        Ready { shares, target: Some(number), payload: Batch { target, events, truncated, message_bytes, blocks } }
     }
 }
 

@@ -2,15 +2,22 @@
 //!
 //! `{"logGroupName":"…","logStreamName":"…","logEvents":[{"timestamp":1764000000000,"message":"…"},…]}`
 
-use super::batch::Batch;
+use std::ops::Range;
+
+use super::batch::{Batch, Event};
 
 /// Bytes of an event in the body beside its message: `{"timestamp":1764000000000,"message":""},`.
 const EVENT_FRAME_BYTES: usize = 41;
 
-/// The whole body.
-pub(super) fn frame(batch: &Batch) -> Vec<u8> {
+/// The body with those events of the batch.
+pub(super) fn frame(batch: &Batch, events: Range<usize>) -> Vec<u8> {
+    let events = &batch.events[events];
+    let message_bytes = match events.len() == batch.events.len() {
+        true => batch.message_bytes,
+        false => events.iter().map(Event::len).sum(),
+    };
     // JSON lines hold a quote or backslash each eight bytes or so, and each takes a byte more in the body.
-    let estimate = batch.message_bytes + batch.message_bytes / 6 + batch.events.len() * EVENT_FRAME_BYTES + 1_200;
+    let estimate = message_bytes + message_bytes / 6 + events.len() * EVENT_FRAME_BYTES + 1_200;
     let mut body = Vec::with_capacity(estimate);
     body.extend_from_slice(b"{\"logGroupName\":\"");
     escape(batch.target.group.as_bytes(), &mut body);
@@ -18,7 +25,7 @@ pub(super) fn frame(batch: &Batch) -> Vec<u8> {
     escape(batch.target.stream.as_bytes(), &mut body);
     body.extend_from_slice(b"\",\"logEvents\":[");
     let mut number = itoa::Buffer::new();
-    for (place, event) in batch.events.iter().enumerate() {
+    for (place, event) in events.iter().enumerate() {
         body.extend_from_slice(if place == 0 { b"{\"timestamp\":" } else { b",{\"timestamp\":" });
         body.extend_from_slice(number.format(event.time_ms).as_bytes());
         body.extend_from_slice(b",\"message\":\"");

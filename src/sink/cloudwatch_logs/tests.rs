@@ -30,15 +30,15 @@ fn every_rejected_event_counts_once() {
         ((Some(99), Some(-1), Some(99)), (10, 0, 0, 0)),
         ((Some(-5), None, Some(-1)), (0, 0, 10, 0)),
     ] {
-        let outcome = verdict(10, 0, Some(&rejected(too_old, expired, too_new)));
-        let lost: Vec<(Reason, u64)> = [(Reason::TooOld, old), (Reason::Expired, gone), (Reason::TooNew, new)]
-            .into_iter()
-            .filter(|(_, records)| *records > 0)
-            .collect();
-        assert_eq!(outcome, Outcome { delivered, lost, ..Outcome::default() }, "{too_old:?} {expired:?} {too_new:?}");
+        let verdict = Verdict::new(10, Some(&rejected(too_old, expired, too_new)));
+        let lost = verdict.rejected.clone().map(|(_, events)| events.len());
+        assert_eq!((lost, verdict.taken.len()), ([old, gone, new], delivered), "{too_old:?} {expired:?} {too_new:?}");
+        // They are parts of one range, in order.
+        let [(_, old), (_, gone), (_, new)] = verdict.rejected;
+        let borders = [0, old.end, gone.end, verdict.taken.end, 10];
+        assert_eq!(borders, [old.start, gone.start, verdict.taken.start, new.start, new.end]);
     }
-    assert_eq!(verdict(10, 3, None), Outcome::delivered(10, 3));
-    assert_eq!(verdict(10, 3, Some(&rejected(Some(9), None, None))).truncated, 1);
+    assert_eq!(Verdict::new(10, None).taken, 0..10);
 }
 
 #[tokio::test]

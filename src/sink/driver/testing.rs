@@ -32,6 +32,7 @@ impl Rig {
             id: 0,
             name: "test".into(),
             reader,
+            dead_letters: crate::sink::dead_letters::DeadLetters::default(),
             ledger,
             metadata: metadata_seen,
             partition_keys: Arc::from([Box::from("container_name")]),

@@ -8,14 +8,16 @@ use tokio::sync::Semaphore;
 
 use super::testing::{Line, Rig, block};
 use super::*;
-use crate::sink::aws::Kind;
+use crate::sink::aws::{Failure, Kind};
 use crate::sink::retry;
 use crate::telemetry::account::{Fate, REASONS};
 
 /// Batches of up to three lines; a line "huge" is too large.
 struct Threes {
     lines: Vec<String>,
-    shares: Vec<(Sequence, u32)>,
+    shares: Shares,
+    /// Given to every batch.
+    target: Option<u64>,
     due: Option<Instant>,
     timeout: Duration,
     /// Blocks added.
@@ -24,27 +26,27 @@ struct Threes {
 
 impl Threes {
     fn new(timeout: Duration) -> Self {
-        Self { lines: Vec::new(), shares: Vec::new(), due: None, timeout, seen: Arc::default() }
+        Self { lines: Vec::new(), shares: Shares::default(), target: None, due: None, timeout, seen: Arc::default() }
     }
 }
 
 impl Batches for Threes {
     type Payload = Vec<String>;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Vec<String>>>) -> u64 {
+    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Vec<String>>>) -> Vec<u32> {
         self.seen.fetch_add(1, Relaxed);
-        let mut refused = 0;
+        let mut refused = Vec::new();
         for (i, entry) in block.index.iter().enumerate() {
             let line = std::str::from_utf8(block.line(i)).unwrap().trim_end().to_owned();
             if entry.sinks & 1 == 0 {
                 continue;
             }
             if line == "huge" {
-                refused += 1;
+                refused.push(i as u32);
                 continue;
             }
             self.lines.push(line);
-            self.shares.push((sequence, 1));
+            self.shares.add_run(sequence, i as u32..i as u32 + 1);
             self.due.get_or_insert(Instant::now() + self.timeout);
             if self.lines.len() == 3 {
                 self.flush(None, ready);
@@ -62,6 +64,7 @@ impl Batches for Threes {
             self.due = None;
             ready.push_back(Ready {
                 shares: std::mem::take(&mut self.shares),
+                target: self.target,
                 payload: std::mem::take(&mut self.lines),
             });
         }
@@ -108,8 +111,10 @@ async fn send(destination: Arc<Destination>, retrier: Retrier, lines: Vec<String
             return Outcome::delivered(lines.len() as u64, 0);
         };
         if let Err(end) = turn.pause(&failure).await {
+            let Some(reason) = reason_of(end) else { return Outcome::unsaid() };
             let mut outcome = Outcome::default();
-            outcome.lose(end, lines.len() as u64, &retrier, &failure);
+            outcome.lose(reason, lines.len() as u64);
+            retrier.report_loss(reason, lines.len() as u64, &failure);
             return outcome;
         }
     }

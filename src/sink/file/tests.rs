@@ -51,6 +51,7 @@ fn a_file_cut_by_another_is_never_published() {
     directory::write_at(&path, 0, &"hello".into()).unwrap();
     fs::write(&path, "he").unwrap();
     assert!(directory::write_at(&path, 5, &"x".into()).is_err());
+    assert!(directory::sync(&path, 5).is_err());
     assert!(directory::publish(directory.path(), &path, 5, |_| name.clone()).is_err());
     fs::remove_file(&path).unwrap();
     assert!(directory::write_at(&path, 5, &"x".into()).is_err());

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use crate::journal::Sequence;
 use crate::journal::block::Block;
 use crate::sink::Oversize;
-use crate::sink::driver::{Batches, Ready};
+use crate::sink::dead_letters::Letters;
+use crate::sink::driver::{Batches, Ready, Shares};
 
 use super::body::{ENTRY_FRAME_BYTES, HEAD_BYTES_MAX};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
@@ -20,15 +21,14 @@ use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
 pub(super) struct Batch {
     pub(super) records: Vec<Joined>,
     pieces: Vec<Piece>,
-    blocks: Vec<Arc<Block>>,
-    bytes: usize,
+    blocks: Vec<(Sequence, Arc<Block>)>,
 }
 
 /// A Firehose record: lines joined.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pieces: Range<usize>,
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) lines: u32,
     /// Of those, how many were cut.
     pub(super) truncated: u32,
@@ -63,18 +63,73 @@ impl Batch {
         scratch
     }
 
-    /// Bytes of all records.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// The lines of those records.
+    pub(super) fn shares<'r>(&self, records: impl IntoIterator<Item = &'r Joined>) -> Shares {
+        let pieces = records.into_iter().flat_map(|record| &self.pieces[record.pieces.clone()]);
+        let mut runs: Vec<(u32, Range<u32>)> = pieces.map(|piece| (piece.block, self.lines_of(piece))).collect();
+        runs.sort_unstable_by_key(|(block, run)| (*block, run.start));
+        let mut shares = Shares::default();
+        for (block, run) in runs {
+            shares.add_run(self.blocks[block as usize].0, run);
+        }
+        shares
+    }
+
+    /// Leaves the lines of a record as dead letters.
+    pub(super) fn bury(&self, record: &Joined, letters: &mut Letters<'_>) {
+        for piece in &self.pieces[record.pieces.clone()] {
+            self.lines_of(piece).for_each(|line| letters.add(&self.blocks[piece.block as usize].1, line as usize));
+        }
+    }
+
+    /// A record as two, each with about half its lines; none if it has only one.
+    pub(super) fn halves(&mut self, record: &Joined) -> Option<[Joined; 2]> {
+        let first_lines = record.lines / 2;
+        if first_lines == 0 {
+            return None;
+        }
+        let [mut first, mut second] = [Vec::new(), Vec::new()];
+        let mut left = first_lines;
+        for piece in &self.pieces[record.pieces.clone()] {
+            let lines = self.lines_of(piece);
+            let taken = left.min(lines.len() as u32);
+            left -= taken;
+            if taken == 0 {
+                second.push(*piece);
+            } else if taken == lines.len() as u32 {
+                first.push(*piece);
+            } else {
+                let end = self.blocks[piece.block as usize].1.index[(lines.start + taken) as usize - 1].end;
+                first.push(Piece { end, newline: false, ..*piece });
+                second.push(Piece { start: end, ..*piece });
+            }
+        }
+        let second_lines = record.lines - first_lines;
+        Some([self.add(first, first_lines), self.add(second, second_lines)])
+    }
+
+    fn add(&mut self, pieces: Vec<Piece>, lines: u32) -> Joined {
+        let bytes = pieces.iter().map(|piece| (piece.end - piece.start) as usize + usize::from(piece.newline)).sum();
+        let truncated = pieces.iter().map(|piece| u32::from(piece.newline)).sum();
+        let start = self.pieces.len();
+        self.pieces.extend(pieces);
+        Joined { pieces: start..self.pieces.len(), bytes, lines, truncated }
+    }
+
+    /// The records of the block that a piece holds. Only its last line can be cut.
+    fn lines_of(&self, piece: &Piece) -> Range<u32> {
+        let index = &self.blocks[piece.block as usize].1.index;
+        let first = index.partition_point(|entry| entry.end <= piece.start);
+        let last = index.partition_point(|entry| entry.end < piece.end);
+        first as u32..last as u32 + 1
     }
 
     fn bytes_of(&self, piece: &Piece) -> &[u8] {
-        &self.blocks[piece.block as usize].bytes[piece.start as usize..piece.end as usize]
+        &self.blocks[piece.block as usize].1.bytes[piece.start as usize..piece.end as usize]
     }
 
     fn push(&mut self, line: Line, join_bytes_max: usize) {
         let piece = Piece { block: self.blocks.len() as u32 - 1, ..line.piece };
-        self.bytes += line.bytes;
         let truncated = u32::from(piece.newline);
         if let Some(record) = self.records.last_mut().filter(|record| record.bytes + line.bytes <= join_bytes_max) {
             record.bytes += line.bytes;
@@ -113,7 +168,9 @@ pub(super) struct Open {
     oversize: Oversize,
     timeout: Duration,
     batch: Batch,
-    shares: Vec<(Sequence, u32)>,
+    /// Bytes of all its records.
+    bytes: usize,
+    shares: Shares,
     due: Option<Instant>,
 }
 
@@ -127,7 +184,8 @@ impl Open {
             oversize: config.oversize,
             timeout: config.batch_timeout,
             batch: Batch::default(),
-            shares: Vec::new(),
+            bytes: 0,
+            shares: Shares::default(),
             due: None,
         }
     }
@@ -156,14 +214,15 @@ impl Open {
         let Some(last) = self.batch.records.last() else { return true };
         let joins = last.bytes + line.bytes <= self.join_bytes_max;
         let records = self.batch.records.len() + usize::from(!joins);
-        records <= self.records_max && body_bytes(self.batch.bytes + line.bytes, records) <= self.bytes_max
+        records <= self.records_max && body_bytes(self.bytes + line.bytes, records) <= self.bytes_max
     }
 
     fn finish(&mut self, ready: &mut VecDeque<Ready<Batch>>) {
         if !self.batch.records.is_empty() {
             let payload = std::mem::take(&mut self.batch);
-            ready.push_back(Ready { shares: std::mem::take(&mut self.shares), payload });
+            ready.push_back(Ready { shares: std::mem::take(&mut self.shares), target: None, payload });
         }
+        self.bytes = 0;
         self.due = None;
     }
 }
@@ -177,28 +236,29 @@ fn body_bytes(bytes: usize, records: usize) -> usize {
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> u64 {
+    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<u32> {
         let bit = 1 << self.sink;
         let now = Instant::now();
-        let mut rejected = 0;
+        let mut rejected = Vec::new();
+        let mut follows = 0;
         for i in 0..block.index.len() {
             if block.index[i].sinks & bit == 0 {
                 continue;
             }
             let Some(line) = self.line(block, i) else {
-                rejected += 1;
+                rejected.push(i as u32);
+                follows = i as u32 + 1;
                 continue;
             };
             if !self.fits(&line) {
                 self.finish(ready);
             }
-            match self.shares.last_mut() {
-                Some((last, lines)) if *last == sequence => *lines += 1,
-                _ => {
-                    self.shares.push((sequence, 1));
-                    self.batch.blocks.push(block.clone());
-                }
+            if self.batch.blocks.last().is_none_or(|(last, _)| *last != sequence) {
+                self.batch.blocks.push((sequence, block.clone()));
             }
+            self.shares.add(sequence, i as u32, follows);
+            follows = i as u32 + 1;
+            self.bytes += line.bytes;
             self.due.get_or_insert(now + self.timeout);
             self.batch.push(line, self.join_bytes_max);
         }

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
-use super::batch::Batch;
+use super::batch::{Batch, Joined};
 
 /// Bytes of an entry beside its data: `{"Data":""},`.
 pub(super) const ENTRY_FRAME_BYTES: usize = 12;
@@ -24,18 +24,18 @@ pub(super) struct Body {
     entries: Vec<Range<usize>>,
 }
 
-/// The body for all records of a batch.
-pub(super) fn frame(stream: &str, batch: &Batch) -> Body {
-    let data = batch.bytes().div_ceil(3) * 4 + batch.records.len() * (ENTRY_FRAME_BYTES + 4);
+/// The body for those records of a batch.
+pub(super) fn frame(stream: &str, batch: &Batch, records: &[Joined]) -> Body {
+    let data: usize = records.iter().map(|record| record.bytes.div_ceil(3) * 4 + ENTRY_FRAME_BYTES).sum();
     let mut bytes = Vec::with_capacity(data + stream.len() + 64);
     bytes.extend_from_slice(b"{\"DeliveryStreamName\":");
     // A string is written to memory without fail.
     bytes.extend_from_slice(serde_json::Value::from(stream).to_string().as_bytes());
     bytes.extend_from_slice(b",\"Records\":[");
     let head = bytes.len();
-    let mut entries = Vec::with_capacity(batch.records.len());
+    let mut entries = Vec::with_capacity(records.len());
     let mut scratch = Vec::new();
-    for record in &batch.records {
+    for record in records {
         separate(&mut bytes, head);
         let start = bytes.len();
         bytes.extend_from_slice(b"{\"Data\":\"");
@@ -48,11 +48,6 @@ pub(super) fn frame(stream: &str, batch: &Batch) -> Body {
 }
 
 impl Body {
-    /// How many entries it has.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The body with those entries alone for which `keep` says so by place, their bytes and order as they are.
     pub(super) fn retain(&self, keep: impl Fn(usize) -> bool) -> Self {
         let kept = || self.entries.iter().enumerate().filter(|(place, _)| keep(*place)).map(|(_, entry)| entry.clone());

@@ -6,15 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::sink::driver::testing::{Line, block};
-use crate::sink::driver::{Batches, Ready};
-use crate::telemetry::account::Reason;
+use crate::sink::driver::{Batches, Ready, Share, Shares};
 
-fn batches(config: &Config, blocks: &[Vec<Line>]) -> (Vec<Ready<Batch>>, u64) {
+fn batches(config: &Config, blocks: &[Vec<Line>]) -> (Vec<Ready<Batch>>, usize) {
     let mut open = Open::new(config, 0);
     let mut ready = VecDeque::new();
     let mut rejected = 0;
     for (sequence, lines) in blocks.iter().enumerate() {
-        rejected += open.add(sequence as u64, &Arc::new(block(lines)), &mut ready);
+        rejected += open.add(sequence as u64, &Arc::new(block(lines)), &mut ready).len();
     }
     open.flush(None, &mut ready);
     assert!(open.due().is_none());
@@ -30,7 +29,7 @@ fn read(body: &Body) -> Vec<Vec<u8>> {
 }
 
 fn frame(batch: &Batch) -> Body {
-    body::frame("a \"stream\"", batch)
+    body::frame("a \"stream\"", batch, &batch.records)
 }
 
 proptest! {
@@ -51,7 +50,7 @@ proptest! {
         prop_assert_eq!(rejected, 0);
         let mut sent = Vec::new();
         let mut shares = vec![0; blocks.len()];
-        for Ready { shares: batch_shares, payload } in &ready {
+        for Ready { shares: batch_shares, payload, .. } in &ready {
             let body = frame(payload);
             let records = read(&body);
             let bytes: usize = records.iter().map(Vec::len).sum();
@@ -62,9 +61,10 @@ proptest! {
                 prop_assert_eq!(lines, joined.lines as usize);
                 prop_assert!(record.ends_with(b"\n") && (lines == 1 || record.len() <= record_bytes_max));
             }
-            prop_assert_eq!(batch_shares.iter().map(|(_, lines)| *lines as usize).sum::<usize>(), sent_lines(&records));
-            for (sequence, lines) in batch_shares {
-                shares[*sequence as usize] += *lines as usize;
+            prop_assert_eq!(batch_shares.records() as usize, sent_lines(&records));
+            prop_assert_eq!(ours_of(&payload.shares(&payload.records), &blocks), ours_of(batch_shares, &blocks));
+            for share in batch_shares.as_slice() {
+                shares[share.sequence as usize] += share.records as usize;
             }
             sent.extend(records.concat());
         }
@@ -145,7 +145,8 @@ fn a_line_beyond_the_limit_is_cut_at_a_character_or_rejected() {
     assert_eq!((rejected, cut), (0, 1));
 
     let (ready, rejected) = batches(&Config { oversize: Oversize::Reject, ..Config::new("s") }, &blocks);
-    assert_eq!((rejected, ready[0].shares.clone()), (1, vec![(0, 2)]));
+    assert_eq!((rejected, ready[0].shares.records()), (1, 2));
+    assert_eq!(ready[0].shares.as_slice(), [Share::of(0, 0), Share::of(0, 2)]);
     assert_eq!(read(&frame(&ready[0].payload)), [b"before\nafter\n"]);
 }
 
@@ -155,39 +156,74 @@ fn answer(failed: i32, codes: &[Option<&str>]) -> Answer {
     Answer { failed, entries: codes.iter().map(entry).collect() }
 }
 
-#[tokio::test]
-async fn only_failed_entries_are_sent_again() {
-    let (_deadline, seen) = watch::channel(None);
-    let retrier = Retrier::new("test".into(), retry::Config::default(), 1, seen);
-    let lines: Vec<Line> = (0..6).map(|n| Line::new(0, n.to_string())).collect();
-    let (ready, _) = batches(&Config { record_bytes_max: 4, ..Config::new("s") }, &[lines]);
-    let mut rest = Rest::new(frame(&ready[0].payload), &ready[0].payload);
-    assert_eq!((rest.body.len(), rest.lines()), (3, 6));
+fn rest(records: usize, record_bytes_max: usize, lines: usize) -> Rest {
+    let lines: Vec<Line> = (0..lines).map(|n| Line::new(0, n.to_string())).collect();
+    let (ready, _) = batches(&Config { record_bytes_max, ..Config::new("s") }, &[lines]);
+    assert_eq!(ready[0].payload.records.len(), records);
+    Rest::new(frame(&ready[0].payload), ready[0].payload.records.clone())
+}
 
-    let failure =
-        rest.sort_out(answer(2, &[Some("InternalFailure"), None, Some("ServiceUnavailableException")]), &retrier);
+#[test]
+fn only_failed_entries_are_sent_again() {
+    let mut rest = rest(3, 4, 6);
+    let failure = rest.sort_out(answer(2, &[Some("InternalFailure"), None, Some("ServiceUnavailableException")]));
     let failure = failure.unwrap_err();
     assert_eq!((failure.kind, &*failure.detail), (Kind::Throttled, "2 of 3 entries failed"));
     assert_eq!(read(&rest.body), [b"0\n1\n", b"4\n5\n"]);
-    assert_eq!((rest.outcome.delivered, rest.lines()), (2, 4));
+    assert_eq!((lines(&rest.taken), lines(&rest.records)), (2, 4));
 
     // A verdict that is missing counts as not taken.
-    assert_eq!(rest.sort_out(answer(1, &[None]), &retrier).unwrap_err().kind, Kind::Transient);
+    assert_eq!(rest.sort_out(answer(1, &[None])).unwrap_err().kind, Kind::Transient);
     assert_eq!(read(&rest.body), [b"4\n5\n"]);
-    rest.sort_out(answer(0, &[]), &retrier).unwrap();
-    assert_eq!((rest.outcome, rest.body.len()), (Outcome::delivered(6, 0), 1));
+    rest.sort_out(answer(0, &[])).unwrap();
+    assert_eq!((lines(&rest.taken), rest.records.len(), rest.refused.len()), (6, 0, 0));
 }
 
-#[tokio::test]
-async fn an_entry_that_is_refused_for_ever_is_counted_once() {
-    let (_deadline, seen) = watch::channel(None);
-    let retrier = Retrier::new("test".into(), retry::Config::default(), 1, seen);
-    let lines: Vec<Line> = (0..3).map(|n| Line::new(0, n.to_string())).collect();
-    let (ready, _) = batches(&Config { record_bytes_max: 0, ..Config::new("s") }, &[lines]);
-    let mut rest = Rest::new(frame(&ready[0].payload), &ready[0].payload);
+#[test]
+fn an_entry_that_is_refused_for_ever_is_put_aside() {
+    let mut rest = rest(3, 0, 3);
     let codes = [Some("EntityTooLarge"), Some("InternalFailure"), Some("EntityTooLarge")];
-    assert!(rest.sort_out(answer(3, &codes), &retrier).is_err());
-    assert_eq!((rest.outcome.lost.clone(), rest.lines()), (vec![(Reason::Refused, 2)], 1));
-    rest.sort_out(answer(0, &[None]), &retrier).unwrap();
-    assert_eq!((rest.outcome.delivered, rest.outcome.lost), (1, vec![(Reason::Refused, 2)]));
+    assert!(rest.sort_out(answer(3, &codes)).is_err());
+    assert_eq!((rest.refused.len(), lines(&rest.records)), (2, 1));
+    rest.sort_out(answer(0, &[None])).unwrap();
+    assert_eq!((lines(&rest.taken), rest.refused.len()), (1, 2));
+}
+
+/// The records for this sink that the ranges cover.
+fn ours_of(shares: &Shares, blocks: &[Vec<Line>]) -> Vec<(u64, u32)> {
+    let ranges = shares.as_slice().iter();
+    let all = ranges.flat_map(|share| (share.first..share.end).map(|record| (share.sequence, record)));
+    all.filter(|(sequence, record)| blocks[*sequence as usize][*record as usize].sinks & 1 != 0).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_record_can_be_halved_down_to_its_lines(
+        blocks in proptest::collection::vec(proptest::collection::vec(("[a-zé]{0,9}", any::<bool>()), 1..9), 1..6),
+    ) {
+        let blocks: Vec<Vec<Line>> = blocks.into_iter().map(|lines| lines.into_iter()
+            .map(|(text, ours)| Line { sinks: if ours { 3 } else { 2 }, ..Line::new(0, text) }).collect()).collect();
+        let (mut ready, _) = batches(&Config::new("s"), &blocks);
+        prop_assume!(!ready.is_empty());
+        let Ready { shares, payload: mut batch, .. } = ready.remove(0);
+        let mut waiting = VecDeque::from([batch.records.remove(0)]);
+        let mut single = Vec::new();
+        while let Some(record) = waiting.pop_front() {
+            match batch.halves(&record) {
+                Some([first, second]) => {
+                    prop_assert!(first.lines.abs_diff(second.lines) <= 1 && first.lines + second.lines == record.lines);
+                    let mut whole = batch.data(&first, &mut Vec::new()).to_vec();
+                    whole.extend_from_slice(batch.data(&second, &mut Vec::new()));
+                    let mut scratch = Vec::new();
+                    prop_assert_eq!(whole.as_slice(), batch.data(&record, &mut scratch));
+                    prop_assert_eq!(first.bytes + second.bytes, record.bytes);
+                    waiting.extend([first, second]);
+                }
+                None => single.push(record),
+            }
+        }
+        prop_assert!(single.iter().all(|record| record.lines == 1));
+        prop_assert_eq!(ours_of(&batch.shares(&single), &blocks), ours_of(&shares, &blocks));
+        prop_assert_eq!(batch.shares(&single).records(), shares.records());
+    }
 }

@@ -168,3 +168,70 @@ async fn never_more_than_its_width_pass_the_gate_and_all_pass_in_the_end() {
     let most = tasks.join_all().await.into_iter().max();
     assert_eq!(most, Some(3));
 }
+
+#[tokio::test]
+async fn a_place_is_kept_through_the_sleep() {
+    let (retrier, _deadline) = retrier(config(600_000, 600_000), 1);
+    let mut turn = retrier.turn().await;
+    let sleeping = tokio::spawn(async move { turn.pause(&failure(Kind::Transient)).await });
+    tokio::task::yield_now().await;
+    let second = retrier.turn();
+    tokio::pin!(second);
+    for _ in 0..100 {
+        assert!(futures_now(second.as_mut()).await.is_none(), "the only place is taken by one that sleeps");
+        tokio::task::yield_now().await;
+    }
+    sleeping.abort();
+    second.await;
+}
+
+#[tokio::test]
+async fn a_long_sleep_ends_soon_after_others_succeed() {
+    let (retrier, _deadline) = retrier(config(600_000, 600_000), 3);
+    let mut asleep = retrier.turn().await;
+    let mut denied = retrier.turn().await;
+    let begun = std::time::Instant::now();
+    let sleeping = tokio::spawn(async move { asleep.pause(&failure(Kind::Transient)).await });
+    let waiting = tokio::spawn(async move { denied.pause(&failure(Kind::Credentials)).await });
+    let mut other = retrier.turn().await;
+    while !sleeping.is_finished() {
+        other.attempt(async { Ok(()) }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sleeping.await.unwrap(), Ok(()));
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    // What is denied to one target is not allowed by another's success.
+    assert!(!waiting.is_finished());
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn a_denied_target_lends_a_turn_while_it_sleeps() {
+    let (retrier, deadline) = retrier(config(600_000, 600_000), 2);
+    let mut lanes = Lanes::default();
+    let mut sleeping = Vec::new();
+    let mut turns = vec![retrier.turn().await, retrier.turn().await];
+    turns.iter_mut().for_each(|turn| turn.enter(lanes.get(7)));
+    while let Some(mut turn) = turns.pop() {
+        sleeping.push(tokio::spawn(async move { (turn.pause(&failure(Kind::Credentials)).await, turn) }));
+        tokio::task::yield_now().await;
+    }
+    // Both are denied and asleep; one of the two places is free, for others.
+    let mut other = retrier.turn().await;
+    assert!(!lanes.may_begin(7, retrier.allowed()) && lanes.may_begin(8, retrier.allowed()));
+    let third = retrier.turn();
+    tokio::pin!(third);
+    assert!(futures_now(third.as_mut()).await.is_none(), "only one is lent");
+    other.enter(lanes.get(8));
+    other.attempt(async { Ok(()) }).await.unwrap();
+    drop(other);
+    // The shutdown wakes them: each has its place again.
+    deadline.send(Some(Instant::now() + Duration::from_secs(600))).unwrap();
+    for sleeping in sleeping {
+        let (slept, mut turn) = sleeping.await.unwrap();
+        assert_eq!(slept, Ok(()));
+        assert!(turn.permit.is_some());
+        turn.attempt(async { Ok(()) }).await.unwrap();
+    }
+    assert!(lanes.may_begin(7, retrier.allowed()), "what takes requests again has all turns");
+}

@@ -1,17 +1,33 @@
 //! The loop of a sink that stores objects: reads blocks, fills the open objects, hands what is finished to a [`Destination`],
 //! and settles what is stored. The S3 sink and the file sink are this loop with different destinations.
 //!
-//! A block is released as soon as its records are in their objects' buffers. It is settled when no object that began at it or
-//! before it is unfinished: since objects overlap in time, that is later than the moment its last record is stored, and never
-//! earlier, at the cost of a minimum instead of a table.
+//! # Settling, and what a restart finds
+//!
+//! A block is released as soon as its records are in their objects' buffers. What became of an object is counted, then its
+//! records are settled together ([`Settler::settle_part`]), then the blocks of which no object holds a record any more; each
+//! block costs a counter while it is open. Before an object can become visible, its destination notes which records it holds
+//! ([`super::notes`]):
+//!
+//! ```text
+//! killed        the journal gives back                             the object
+//! before note   its records, grouped anew                          was never visible
+//! after note    its records, into that object ([`returning`])      is looked for, and stored if it is not there
+//! after settle  nothing                                            is there, or counted as lost
+//! ```
+//!
+//! So with a journal that keeps every block and note, each record is in one visible object, once. Without one nothing comes
+//! back, and nothing is noted. A destination notes an object only when its request is next, so few are planned at once.
 //!
 //! # Memory
 //!
 //! Open objects (buffers and compressors) and what is on its way count against [`MEMORY_BYTES_MAX`]. When the open ones take
 //! more than three quarters of it, the largest are finished early; when all of it is used, nothing more is read until
-//! something is stored. The journal holds the rest.
+//! something is stored. The journal holds the rest. Objects that fill up again after a restart cannot be finished early: while
+//! nothing is on its way, reading goes on for their sake, whatever they take.
+//!
+//! [`returning`]: super::returning
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,12 +39,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::enrich::ecs::Metadata;
 use crate::journal::block::Block;
-use crate::journal::{Sequence, Settler};
+use crate::journal::{Sequence, Settler, Span};
 use crate::sink::template::Template;
 use crate::sink::{Context, Error};
 use crate::telemetry::account::Reason;
 
-use super::objects::{Extent, Identity, ObjectId, Objects, Piece, Plan, Surroundings};
+use super::notes::{self, Notes};
+use super::object::{Cut, Identity, ObjectId, Piece};
+use super::objects::{Objects, Plan, Surroundings};
 
 /// What the objects of one sink may take, in bytes, unless its parts are so large that six of them need more.
 pub const MEMORY_BYTES_MAX: usize = 32 << 20;
@@ -72,7 +90,7 @@ pub struct Held {
     /// The stored bytes; none if the object failed.
     pub bytes: Option<Bytes>,
     /// What the object holds, if this is its last piece.
-    pub last: Option<Extent>,
+    pub last: Option<Arc<Cut>>,
     cost_bytes: usize,
     budget: Arc<Budget>,
 }
@@ -89,6 +107,16 @@ impl Pieces {
     pub async fn next(&mut self) -> Option<Held> {
         self.receiver.recv().await
     }
+
+    /// Lets all pieces go up to the last: the object is known to be stored. False if the process ends before.
+    pub async fn drain(&mut self) -> bool {
+        while let Some(piece) = self.next().await {
+            if piece.last.is_some() {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 #[derive(Default)]
@@ -102,7 +130,7 @@ struct Upload {
     /// Gone with the last piece.
     pieces: Option<mpsc::UnboundedSender<Held>>,
     identity: Arc<Identity>,
-    extent: Option<Extent>,
+    cut: Option<Arc<Cut>>,
 }
 
 struct Delivery<D> {
@@ -114,12 +142,9 @@ struct Delivery<D> {
     memory_bytes_max: usize,
     tasks: JoinSet<(ObjectId, Outcome)>,
     uploads: HashMap<ObjectId, Upload>,
-    /// One past the last sequence number read.
-    read_to: Sequence,
-    /// All below is settled.
-    settled_to: Sequence,
-    /// The first block of an object that stays pending.
-    stuck: Option<Sequence>,
+    notes: Notes,
+    /// Blocks that are not settled, and how many unsettled objects hold records of each.
+    open_blocks: BTreeMap<Sequence, u32>,
     ready: Vec<Piece>,
 }
 
@@ -127,18 +152,22 @@ struct Delivery<D> {
 pub async fn run<D: Destination>(plan: Plan, mut ctx: Context, destination: D) -> Result<(), Error> {
     wait_for_metadata(&[&plan.key], &mut ctx).await;
     let memory_bytes_max = MEMORY_BYTES_MAX.max(plan.part_bytes.saturating_mul(6));
+    let settler = ctx.reader.settler();
+    let planned = notes::planned(&ctx.reader);
+    if !planned.is_empty() {
+        tracing::info!(sink = &*ctx.name, objects = planned.len(), "objects planned before the start are looked for");
+    }
     let mut delivery = Delivery {
-        settler: ctx.reader.settler(),
+        notes: Notes::new(settler.clone()),
+        settler,
         destination,
         ctx,
-        objects: Objects::new(plan),
+        objects: Objects::new(plan, planned),
         budget: Arc::default(),
         memory_bytes_max,
         tasks: JoinSet::new(),
         uploads: HashMap::new(),
-        read_to: 0,
-        settled_to: 0,
-        stuck: None,
+        open_blocks: BTreeMap::new(),
         ready: Vec::new(),
     };
     delivery.run().await
@@ -152,6 +181,7 @@ impl<D: Destination> Delivery<D> {
         let mut reading = true;
         while reading || !self.tasks.is_empty() {
             let over = self.is_over_budget();
+            self.objects.press(self.ctx.reader.is_pressed());
             let aged = self.objects.next_aged();
             tokio::select! {
                 biased;
@@ -167,7 +197,9 @@ impl<D: Destination> Delivery<D> {
                 () = shutdown_over(self.ctx.deadline.clone()), if reading => {
                     // What is read now could not be stored any more; it stays pending.
                     reading = false;
-                    self.objects.finish_all(&mut self.ready);
+                    for id in self.objects.finish_whole(&mut self.ready) {
+                        self.uploads.get_mut(&id).map(|upload| upload.pieces.take());
+                    }
                 }
                 () = at(aged), if aged.is_some() => self.objects.finish_aged(Instant::now(), &mut self.ready),
                 () = self.budget.freed.notified(), if over => {}
@@ -194,16 +226,27 @@ impl<D: Destination> Delivery<D> {
             now: Instant::now(),
             arrival_ms: now_ms(),
         };
-        self.objects.append(sequence, block, &around, &mut self.ready);
-        self.read_to = sequence + 1;
-        self.settler.release(sequence);
-        while self.objects.cost_bytes() > self.memory_bytes_max / 4 * 3 {
-            self.objects.finish_largest(&mut self.ready);
+        let objects = self.objects.append(sequence, block, &around, &mut self.ready);
+        if objects == 0 {
+            self.settler.settle(sequence);
+        } else {
+            self.open_blocks.insert(sequence, objects);
+            self.settler.release(sequence);
+        }
+        for object in self.objects.take_settled() {
+            self.notes.forget(&object);
+        }
+        self.objects.finish_largest_above(self.memory_bytes_max / 4 * 3, &mut self.ready);
+        // What open objects hold stays in the journal. Where that gets short, the oldest is stored before its time; one
+        // after the other, or there would be an object for every block.
+        if self.uploads.values().all(|upload| upload.cut.is_none()) && self.ctx.reader.is_pressed() {
+            self.objects.finish_oldest(&mut self.ready);
         }
     }
 
     fn is_over_budget(&self) -> bool {
-        self.budget.held_bytes.load(Relaxed) + self.objects.cost_bytes() > self.memory_bytes_max
+        let held_bytes = self.budget.held_bytes.load(Relaxed);
+        held_bytes > 0 && held_bytes + self.objects.cost_bytes() > self.memory_bytes_max
     }
 
     /// Hands the pieces that are ready to the tasks that store their objects.
@@ -211,7 +254,7 @@ impl<D: Destination> Delivery<D> {
         for piece in self.ready.drain(..) {
             let (identity, bytes, last) = match piece {
                 Piece::Part { object, bytes } => (object, Some(bytes), None),
-                Piece::Last { object, bytes, extent } => (object, bytes, Some(extent)),
+                Piece::Last { object, bytes, cut } => (object, bytes, Some(cut)),
             };
             let upload = self.uploads.entry(identity.id).or_insert_with(|| {
                 let (sender, receiver) = mpsc::unbounded_channel();
@@ -219,15 +262,16 @@ impl<D: Destination> Delivery<D> {
                 let destination = self.destination.clone();
                 let store = async move { (id, destination.store(task_identity, Pieces { receiver }).await) };
                 self.tasks.spawn(store);
-                Upload { pieces: Some(sender), identity, extent: None }
+                Upload { pieces: Some(sender), identity, cut: None }
             });
-            upload.extent = last;
+            let is_last = last.is_some();
+            upload.cut.clone_from(&last);
             let cost_bytes = PIECE_COST_BYTES + bytes.as_ref().map_or(0, Bytes::len);
             self.budget.held_bytes.fetch_add(cost_bytes, Relaxed);
             let held = Held { bytes, last, cost_bytes, budget: self.budget.clone() };
             // A task that has given up takes no more; its object is accounted for when the task is joined.
             let taken = upload.pieces.as_ref().map(|pieces| pieces.send(held));
-            if last.is_some() || !matches!(taken, Some(Ok(()))) {
+            if is_last || !matches!(taken, Some(Ok(()))) {
                 upload.pieces = None;
             }
         }
@@ -236,9 +280,8 @@ impl<D: Destination> Delivery<D> {
     /// Accounts for an object whose task has ended.
     fn stored(&mut self, (id, outcome): (ObjectId, Outcome)) {
         let Some(upload) = self.uploads.remove(&id) else { return };
-        let extent = upload.extent.or_else(|| self.close(id));
-        let Some(Extent { first, records, .. }) = extent else { return };
-        let (sink, object) = (&*self.ctx.name, upload.identity.name());
+        let Some(cut) = upload.cut.or_else(|| self.close(id)) else { return };
+        let (sink, object, records) = (&*self.ctx.name, upload.identity.name(), cut.records);
         match outcome {
             Outcome::Delivered => {
                 self.ctx.ledger.deliver(records);
@@ -248,29 +291,48 @@ impl<D: Destination> Delivery<D> {
                 self.ctx.ledger.lose(reason, records);
                 tracing::error!(sink, object, records, reason = reason.label(), "object not stored");
             }
-            Outcome::Pending => self.stuck = Some(self.stuck.map_or(first, |stuck| stuck.min(first))),
+            // Neither settled nor forgotten: it comes back after a restart, if the journal keeps it.
+            Outcome::Pending => return,
         }
-        self.settle();
+        self.settle(&cut);
+        self.notes.forget(&upload.identity);
     }
 
     /// Closes an object that is still open though it cannot be stored, so that no more goes into it.
-    fn close(&mut self, id: ObjectId) -> Option<Extent> {
+    fn close(&mut self, id: ObjectId) -> Option<Arc<Cut>> {
         let mut last = Vec::new();
         self.objects.finish(id, &mut last);
         last.into_iter().find_map(|piece| match piece {
-            Piece::Last { extent, .. } => Some(extent),
+            Piece::Last { cut, .. } => Some(cut),
             Piece::Part { .. } => None,
         })
     }
 
-    /// Settles all blocks below the first that an unfinished object holds records of.
-    fn settle(&mut self) {
-        let stored = self.uploads.values().map(|upload| upload.identity.first).min();
-        let to = [stored, self.objects.first(), self.stuck].into_iter().flatten().fold(self.read_to, Sequence::min);
-        for sequence in self.settled_to..to {
+    /// Settles the records of an object, and the blocks that no other object holds records of.
+    fn settle(&mut self, cut: &Cut) {
+        let spans: Vec<Span> = cut.spans.iter().collect();
+        self.settler.settle_part(&spans);
+        let mut settled = Vec::new();
+        // Each block counts an object once, though several of its spans may be in it; between the ends of a span all records
+        // that were read are the object's.
+        let mut from = 0;
+        for span in &spans {
+            let (first, last) = (span.first.sequence.max(from), span.end.sequence);
+            if first > last {
+                continue;
+            }
+            for (sequence, objects) in self.open_blocks.range_mut(first..=last) {
+                *objects -= 1;
+                if *objects == 0 {
+                    settled.push(*sequence);
+                }
+            }
+            from = last + 1;
+        }
+        for sequence in settled {
+            self.open_blocks.remove(&sequence);
             self.settler.settle(sequence);
         }
-        self.settled_to = self.settled_to.max(to);
     }
 }
 

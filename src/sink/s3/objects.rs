@@ -8,24 +8,27 @@
 //! ```text
 //! key  = prefix rendered at the record's time, values in path style
 //!      + INSTANCE-SINK-FIRST[-N].ndjson[.gz|.zst]        FIRST: sequence number of the block that began it, 16 hex digits;
-//!                                                        N: 1, 2, … for further objects of one prefix begun by one block
+//!                                                        N: its first record's place in that block, unless that is 0
 //! ```
+//!
+//! The first record makes the name: no two objects share it, whatever was stored of its block before a restart. Objects
+//! whose cut was fixed before a restart take their records first, see [`super::returning`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::enrich::ecs::Metadata;
-use crate::journal::Sequence;
 use crate::journal::block::Block;
+use crate::journal::{Place, Sequence};
 use crate::sink::template::{Scope, Style, Template, calendar, path_component};
 
-use super::Compression;
-use super::compress::Compressor;
+use super::notes::Planned;
+use super::object::{Identity, Object, ObjectId, Piece, Records};
+use super::{Compression, returning};
 
 /// Amazon S3: the longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -39,6 +42,10 @@ const RENAME_BYTES_MAX: usize = 8;
 /// Bytes handed to the compressor between two looks at an object's size; bounds by how much an object exceeds its limits.
 const RUN_BYTES_MAX: usize = 64 << 10;
 
+/// The age of an object while the journal's disk is more than half full: what is open keeps its segments there. Not less, since
+/// it may be another sink that lags, for hours.
+pub const PRESSED_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// Which time the dates in a key are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dates {
@@ -51,7 +58,7 @@ pub enum Dates {
 /// How an object is called within its prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Naming {
-    /// `STEM-FIRST[-N].ndjson[.gz|.zst]`; the same records make the same name.
+    /// `STEM-FIRST[-N].ndjson[.gz|.zst]`; the same first record makes the same name.
     Sequence {
         /// Distinct for each sink of each process; a path component.
         stem: Box<str>,
@@ -97,70 +104,6 @@ pub struct Plan {
     pub part_bytes: usize,
 }
 
-/// Numbers the objects of a sink.
-pub type ObjectId = u64;
-
-/// What an object is called.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its number.
-    pub id: ObjectId,
-    /// Its key.
-    pub key: String,
-    /// Where its own name begins in the key: what stands before is made from records and not for logs.
-    pub name_at: usize,
-    /// The block that began it.
-    pub first: Sequence,
-}
-
-impl Identity {
-    /// The object's own name, without the prefix.
-    pub fn name(&self) -> &str {
-        &self.key[self.name_at..]
-    }
-
-    /// A further key, for when something else stands under the object's own: `-rN` before the suffix. The 0th is its own.
-    pub fn further_key(&self, nth: u32) -> String {
-        if nth == 0 {
-            return self.key.clone();
-        }
-        let stem = self.name().find(".ndjson").map_or(self.key.len(), |at| self.name_at + at);
-        format!("{}-r{nth}{}", &self.key[..stem], &self.key[stem..])
-    }
-}
-
-/// What an object holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// The first block with a record in it.
-    pub first: Sequence,
-    /// The last block with a record in it.
-    pub last: Sequence,
-    /// Records.
-    pub records: u64,
-}
-
-/// Stored bytes of an object, in order.
-#[derive(Debug)]
-pub enum Piece {
-    /// Not its last.
-    Part {
-        /// Of which object.
-        object: Arc<Identity>,
-        /// At least `part_bytes` of them.
-        bytes: Bytes,
-    },
-    /// Its last, or the whole of it if there was no part.
-    Last {
-        /// Of which object.
-        object: Arc<Identity>,
-        /// None if the compressor failed and there is no object.
-        bytes: Option<Bytes>,
-        /// What it holds.
-        extent: Extent,
-    },
-}
-
 /// What the records of a block are appended with.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
@@ -178,16 +121,6 @@ pub struct Surroundings<'a> {
     pub arrival_ms: i64,
 }
 
-struct Object {
-    identity: Arc<Identity>,
-    extent: Extent,
-    opened: Instant,
-    parts: u32,
-    parts_bytes: u64,
-    /// None once it failed.
-    compressor: Option<Compressor>,
-}
-
 /// A prefix, and its open object. Without one only while a block is appended.
 struct Slot {
     prefix: Arc<str>,
@@ -203,12 +136,24 @@ struct Way {
     slot: usize,
 }
 
-/// Records that follow each other in a block into the same object.
+/// Where records go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// Into the open object of that slot.
+    Slot(usize),
+    /// Into that object of before the restart.
+    Returning(usize),
+}
+
+/// Records that follow each other in a block into the same object: bytes, and indexes of records.
 struct Run {
-    slot: usize,
+    target: Target,
     start: usize,
     end: usize,
-    records: u64,
+    first: u32,
+    count: u32,
+    /// See [`Records::ordinal`].
+    ordinal: u64,
 }
 
 /// The open objects of a sink.
@@ -217,96 +162,137 @@ pub struct Objects {
     period_ms: Option<i64>,
     slots: Vec<Slot>,
     by_prefix: HashMap<Arc<str>, usize>,
+    returning: returning::Queue,
+    is_pressed: bool,
     next: ObjectId,
+    /// How many records of the sink were read.
+    ordinal: u64,
     /// Whether an object had to make room for another; said once.
     is_crowded: bool,
     /// The ways found so far in the current block.
     ways: Vec<Way>,
-    /// Prefixes of the objects begun by the current block, and how many.
-    begun: HashMap<Arc<str>, u32>,
     /// A rendered prefix.
     scratch: String,
 }
 
 impl Objects {
-    /// None open.
-    pub fn new(plan: Plan) -> Self {
+    /// None open, but some may come back from before the restart.
+    pub fn new(plan: Plan, planned: Vec<Planned>) -> Self {
+        let returning = returning::Queue::new(planned);
         let period_ms = plan.key.date_period_ms();
         Self {
             plan,
             period_ms,
             slots: Vec::new(),
             by_prefix: HashMap::new(),
-            next: 0,
+            next: returning.len() as ObjectId,
+            returning,
+            is_pressed: false,
+            ordinal: 0,
             is_crowded: false,
             ways: Vec::new(),
-            begun: HashMap::new(),
             scratch: String::new(),
         }
     }
 
-    /// Appends the records of a block that are for this sink. Afterwards the block is not needed any more.
-    pub fn append(&mut self, sequence: Sequence, block: &Block, around: &Surroundings<'_>, out: &mut Vec<Piece>) {
+    /// Appends the records of a block that are for this sink. Afterwards the block is not needed any more. Gives the number of
+    /// objects that hold its records.
+    pub fn append(
+        &mut self,
+        sequence: Sequence,
+        block: &Block,
+        around: &Surroundings<'_>,
+        out: &mut Vec<Piece>,
+    ) -> u32 {
         self.ways.clear();
-        self.begun.clear();
+        self.returning.finish_below(sequence, out);
         let bit = 1 << around.sink;
         let run_bytes_max = usize::try_from(self.plan.object_bytes_max).unwrap_or(RUN_BYTES_MAX).min(RUN_BYTES_MAX);
+        let mut touched = 0;
         let mut way: Option<Way> = None;
         let mut run: Option<Run> = None;
         let mut start = 0;
-        for entry in &block.index {
+        for (i, entry) in (0u32..).zip(&block.index) {
             let end = entry.end as usize;
             if entry.sinks & bit != 0 {
                 let time_ms = if self.plan.dates == Dates::Event { entry.time_ms } else { around.arrival_ms };
-                let slot = match way.filter(|way| way.leads(entry.partition, time_ms)) {
-                    Some(way) => way.slot,
-                    None => {
+                let target = match (self.find_returning(sequence, i), way) {
+                    (Some(target), _) => target,
+                    (None, Some(way)) if way.leads(entry.partition, time_ms) => Target::Slot(way.slot),
+                    (None, _) => {
                         // Looking for a slot may finish an object, and with it the one of the run.
-                        self.write(sequence, block, run.take(), around, out);
+                        touched += self.write(sequence, block, run.take(), around, out);
                         let found = self.find(block, entry.partition, time_ms, around, out);
                         way = Some(found);
-                        found.slot
+                        Target::Slot(found.slot)
                     }
                 };
                 match &mut run {
-                    Some(run) if run.slot == slot && run.end == start && end - run.start <= run_bytes_max => {
+                    Some(run) if run.target == target && run.end == start && end - run.start <= run_bytes_max => {
                         run.end = end;
-                        run.records += 1;
+                        run.count += 1;
                     }
                     _ => {
-                        self.write(sequence, block, run.take(), around, out);
-                        run = Some(Run { slot, start, end, records: 1 });
+                        touched += self.write(sequence, block, run.take(), around, out);
+                        run = Some(Run { target, start, end, first: i, count: 1, ordinal: self.ordinal });
                     }
                 }
+                self.ordinal += 1;
             }
             start = end;
         }
-        self.write(sequence, block, run, around, out);
+        touched += self.write(sequence, block, run, around, out);
+        // Their last records were in this block.
+        self.returning.finish_below(sequence + 1, out);
         self.sweep();
+        touched
     }
 
     /// Finishes the objects that have reached their age.
     pub fn finish_aged(&mut self, now: Instant, out: &mut Vec<Piece>) {
-        let age_max = self.plan.object_age_max;
+        let age_max = self.age_max();
         self.finish_where(|object| now.saturating_duration_since(object.opened) >= age_max, out);
     }
 
-    /// Finishes all.
+    /// Finishes all: the journal has no more records.
     pub fn finish_all(&mut self, out: &mut Vec<Piece>) {
+        self.returning.finish_below(Sequence::MAX, out);
         self.finish_where(|_| true, out);
+    }
+
+    /// Finishes all but those of before the restart that wait for records. They are let go, and stay planned; gives their
+    /// numbers.
+    pub fn finish_whole(&mut self, out: &mut Vec<Piece>) -> Vec<ObjectId> {
+        self.finish_where(|_| true, out);
+        self.returning.abandon()
     }
 
     /// Finishes that object, if it is open.
     pub fn finish(&mut self, id: ObjectId, out: &mut Vec<Piece>) {
+        self.returning.finish(id, out);
         self.finish_where(|object| object.identity.id == id, out);
     }
 
-    /// Finishes the object that costs most.
-    pub fn finish_largest(&mut self, out: &mut Vec<Piece>) {
-        let largest = self.objects().max_by_key(|object| object.cost_bytes()).map(|object| object.identity.id);
-        if let Some(id) = largest {
-            self.finish(id, out);
+    /// Finishes the object that costs most, of those that may be finished at any time, while these cost more than so much.
+    pub fn finish_largest_above(&mut self, cost_bytes_max: usize, out: &mut Vec<Piece>) {
+        while self.objects().map(Object::cost_bytes).sum::<usize>() > cost_bytes_max {
+            let largest = self.objects().max_by_key(|object| object.cost_bytes()).map(|object| object.identity.id);
+            let Some(id) = largest else { return };
+            self.finish_where(|object| object.identity.id == id, out);
         }
+    }
+
+    /// Finishes the object that has been open for longest, of those that may be finished at any time.
+    pub fn finish_oldest(&mut self, out: &mut Vec<Piece>) {
+        let oldest = self.objects().min_by_key(|object| object.identity.first).map(|object| object.identity.id);
+        if let Some(id) = oldest {
+            self.finish_where(|object| object.identity.id == id, out);
+        }
+    }
+
+    /// Objects of before the restart that turned out to be settled; their notes are not needed any more.
+    pub fn take_settled(&mut self) -> Vec<Arc<Identity>> {
+        self.returning.take_settled()
     }
 
     /// Objects that are to be opened or open already are finished at this age, if it is less than before.
@@ -314,21 +300,26 @@ impl Objects {
         self.plan.object_age_max = self.plan.object_age_max.min(object_age_max);
     }
 
+    /// Whether records that wait in objects take room that the journal needs: they are finished at [`PRESSED_AGE_MAX`] then.
+    pub fn press(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+    }
+
+    fn age_max(&self) -> Duration {
+        let pressed = if self.is_pressed { PRESSED_AGE_MAX } else { Duration::MAX };
+        self.plan.object_age_max.min(pressed)
+    }
+
     /// When the next object reaches its age.
     pub fn next_aged(&self) -> Option<Instant> {
         let opened = self.objects().map(|object| object.opened).min()?;
         // An age beyond the clock's range is never reached.
-        opened.checked_add(self.plan.object_age_max)
-    }
-
-    /// The lowest sequence number that an open object holds records of.
-    pub fn first(&self) -> Option<Sequence> {
-        self.objects().map(|object| object.extent.first).min()
+        opened.checked_add(self.age_max())
     }
 
     /// Open objects.
     pub fn len(&self) -> usize {
-        self.objects().count()
+        self.objects().count() + self.returning.len()
     }
 
     /// Whether none is open.
@@ -338,7 +329,14 @@ impl Objects {
 
     /// What they cost to keep, in bytes.
     pub fn cost_bytes(&self) -> usize {
-        self.objects().map(Object::cost_bytes).sum()
+        self.objects().map(Object::cost_bytes).sum::<usize>() + self.returning.cost_bytes()
+    }
+
+    fn find_returning(&mut self, sequence: Sequence, record: u32) -> Option<Target> {
+        if self.returning.is_empty() {
+            return None;
+        }
+        self.returning.find(Place { sequence, record }).map(Target::Returning)
     }
 
     fn objects(&self) -> impl Iterator<Item = &Object> {
@@ -432,6 +430,7 @@ impl Objects {
         slot
     }
 
+    /// Writes a run into its object. Gives 1 if it is the object's first of that block, else 0.
     fn write(
         &mut self,
         sequence: Sequence,
@@ -439,28 +438,39 @@ impl Objects {
         run: Option<Run>,
         around: &Surroundings<'_>,
         out: &mut Vec<Piece>,
-    ) {
-        let Some(run) = run else { return };
-        if self.slots[run.slot].object.is_none() {
-            let object = self.open(run.slot, sequence, around);
-            self.slots[run.slot].object = Some(object);
+    ) -> u32 {
+        let Some(run) = run else { return 0 };
+        let records = Records {
+            bytes: &block.bytes[run.start..run.end],
+            count: u64::from(run.count),
+            span: Records::span(sequence, run.first, run.first + run.count),
+            ordinal: run.ordinal,
+        };
+        let slot = match run.target {
+            Target::Slot(slot) => slot,
+            Target::Returning(found) => {
+                return u32::from(self.returning.append(found, &records, &self.plan, around.now, out));
+            }
+        };
+        if self.slots[slot].object.is_none() {
+            let object = self.open(slot, records.span.first, around);
+            self.slots[slot].object = Some(object);
         }
-        let slot = &mut self.slots[run.slot];
-        let Some(object) = &mut slot.object else { return };
-        object.append(sequence, &block.bytes[run.start..run.end], run.records);
-        let stored = object.parts_bytes + object.buffered_bytes() as u64;
-        let full = stored >= self.plan.object_bytes_max || object.parts + 2 > PARTS_MAX || object.compressor.is_none();
-        if full {
+        let slot = &mut self.slots[slot];
+        let Some(object) = &mut slot.object else { return 0 };
+        let is_first = object.append(&records);
+        let is_full = object.stored_bytes() >= self.plan.object_bytes_max || object.parts + 2 > PARTS_MAX;
+        if is_full || object.is_over() {
             out.extend(slot.object.take().map(Object::last_piece));
         } else if object.buffered_bytes() >= self.plan.part_bytes {
             out.extend(object.part_piece());
         }
+        u32::from(is_first)
     }
 
-    fn open(&mut self, slot: usize, sequence: Sequence, around: &Surroundings<'_>) -> Object {
+    fn open(&mut self, slot: usize, first: Place, around: &Surroundings<'_>) -> Object {
         let prefix = self.slots[slot].prefix.clone();
-        let nth = self.begun.entry(prefix.clone()).and_modify(|n| *n += 1).or_insert(0);
-        let name = self.plan.name(sequence, *nth, around.arrival_ms);
+        let name = self.plan.name(first, around.arrival_ms);
         let mut end = prefix.len().min(KEY_BYTES_MAX.saturating_sub(name.len() + RENAME_BYTES_MAX));
         while !prefix.is_char_boundary(end) {
             end -= 1;
@@ -468,25 +478,28 @@ impl Objects {
         let key = format!("{}{name}", &prefix[..end]);
         let id = self.next;
         self.next += 1;
-        let compressor = Compressor::new(self.plan.compression, self.plan.compression_level);
-        Object {
-            identity: Arc::new(Identity { id, key, name_at: end, first: sequence }),
-            extent: Extent { first: sequence, last: sequence, records: 0 },
-            opened: around.now,
-            parts: 0,
-            parts_bytes: 0,
-            compressor: compressor.map_err(|error| tracing::error!(%error, "a compressor could not be made")).ok(),
-        }
+        let identity = Identity {
+            id,
+            key,
+            name_at: end,
+            first: first.sequence,
+            compression: self.plan.compression,
+            mark: fastrand::u64(..),
+            taken: 0,
+            is_returning: false,
+        };
+        Object::new(identity.into(), self.plan.compression_level, first.sequence, around.now)
     }
 }
 
 impl Plan {
-    fn name(&self, sequence: Sequence, nth: u32, arrival_ms: i64) -> String {
+    fn name(&self, first: Place, arrival_ms: i64) -> String {
         let mut name = String::new();
         let written = match &self.naming {
             Naming::Sequence { stem } => {
-                let nth = if nth == 0 { String::new() } else { format!("-{nth}") };
-                write!(name, "{stem}-{sequence:016x}{nth}.ndjson{}", self.compression.suffix())
+                let Place { sequence, record } = first;
+                let record = if record == 0 { String::new() } else { format!("-{record}") };
+                write!(name, "{stem}-{sequence:016x}{record}.ndjson{}", self.compression.suffix())
             }
             Naming::Firehose { stream } => {
                 let date = calendar(arrival_ms);
@@ -518,45 +531,6 @@ impl Way {
         // The end of time has no period after it.
         let ended = time_ms >= self.to_ms && self.to_ms != i64::MAX;
         self.partition == partition && self.from_ms <= time_ms && !ended
-    }
-}
-
-impl Object {
-    fn append(&mut self, sequence: Sequence, bytes: &[u8], records: u64) {
-        self.extent.last = sequence;
-        self.extent.records += records;
-        if let Some(compressor) = &mut self.compressor
-            && let Err(error) = compressor.write(bytes)
-        {
-            tracing::error!(object = self.identity.name(), %error, "the compressor failed, an object is lost");
-            self.compressor = None;
-        }
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        self.compressor.as_ref().map_or(0, Compressor::buffered_bytes)
-    }
-
-    fn cost_bytes(&self) -> usize {
-        size_of::<Self>() + self.identity.key.len() + self.compressor.as_ref().map_or(0, Compressor::cost_bytes)
-    }
-
-    fn part_piece(&mut self) -> Option<Piece> {
-        let bytes: Bytes = self.compressor.as_mut()?.take().into();
-        self.parts += 1;
-        self.parts_bytes += bytes.len() as u64;
-        Some(Piece::Part { object: self.identity.clone(), bytes })
-    }
-
-    fn last_piece(self) -> Piece {
-        let bytes = self.compressor.and_then(|compressor| match compressor.finish() {
-            Ok(bytes) => Some(bytes.into()),
-            Err(error) => {
-                tracing::error!(object = self.identity.name(), %error, "the compressor failed, an object is lost");
-                None
-            }
-        });
-        Piece::Last { object: self.identity, bytes, extent: self.extent }
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::super::compress::tests::decompress;
+use super::super::object::Cut;
+use super::super::spans::SPANS_BYTES_MAX;
 use super::*;
+use crate::journal::Span;
 use crate::journal::block::{Entry, Partition};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -65,7 +68,7 @@ struct Stored {
     key: String,
     bytes: Vec<u8>,
     parts: Vec<usize>,
-    extent: Option<Extent>,
+    cut: Option<Arc<Cut>>,
 }
 
 fn assemble(pieces: Vec<Piece>) -> BTreeMap<ObjectId, Stored> {
@@ -73,14 +76,14 @@ fn assemble(pieces: Vec<Piece>) -> BTreeMap<ObjectId, Stored> {
     for piece in pieces {
         let (object, bytes, last) = match piece {
             Piece::Part { object, bytes } => (object, bytes, None),
-            Piece::Last { object, bytes, extent } => (object, bytes.unwrap(), Some(extent)),
+            Piece::Last { object, bytes, cut } => (object, bytes.unwrap(), Some(cut)),
         };
         let entry = stored.entry(object.id).or_default();
-        assert!(entry.extent.is_none(), "nothing comes after the last piece");
+        assert!(entry.cut.is_none(), "nothing comes after the last piece");
         entry.key.clone_from(&object.key);
         entry.bytes.extend_from_slice(&bytes);
         entry.parts.push(bytes.len());
-        entry.extent = last;
+        entry.cut = last;
     }
     stored
 }
@@ -111,7 +114,7 @@ proptest! {
         open_objects_max in 0usize..6,
     ) {
         let plan = Plan { compression, object_bytes_max, part_bytes, open_objects_max, ..plan("{tag}/%H/") };
-        let mut objects = Objects::new(plan);
+        let mut objects = Objects::new(plan, Vec::new());
         let (mut pieces, mut expected, mut ranges) = (Vec::new(), BTreeMap::<String, Vec<u8>>::new(), Vec::new());
         let (mut number, mut now) = (0, Instant::now());
         for (sequence, (lines, seconds)) in (5..).zip(&blocks) {
@@ -127,7 +130,6 @@ proptest! {
             }
             prop_assert!(objects.len() <= open_objects_max.max(1));
             prop_assert!(objects.next_aged().is_none_or(|at| at <= now + Duration::from_secs(60)));
-            prop_assert_eq!(objects.is_empty(), objects.first().is_none());
         }
         objects.finish_all(&mut pieces);
         prop_assert!(objects.is_empty());
@@ -141,18 +143,18 @@ proptest! {
         for object in stored.into_values() {
             let (prefix, name) = object.key.split_at(object.key.rfind('/').unwrap() + 1);
             prop_assert!(seen.insert(object.key.clone()), "a key twice: {}", object.key);
-            let extent = object.extent.expect("every object is finished");
-            let stem = format!("i1-s-{:016x}", extent.first);
+            let cut = object.cut.expect("every object is finished");
+            let stem = format!("i1-s-{:016x}", cut.first);
             let suffix = format!(".ndjson{}", compression.suffix());
             prop_assert!(name.starts_with(&stem) && name.ends_with(&suffix), "{}", name);
-            prop_assert!(extent.first <= extent.last);
-            records += extent.records;
+            prop_assert!(cut.first <= cut.last);
+            records += cut.records;
 
             let (_, parts) = object.parts.split_last().unwrap();
             prop_assert!(parts.iter().all(|bytes| *bytes >= part_bytes));
             let plain = decompress(compression, &object.bytes).unwrap();
             prop_assert!(!plain.is_empty() && plain.ends_with(b"\n"));
-            prop_assert_eq!(plain.iter().filter(|byte| **byte == b'\n').count() as u64, extent.records);
+            prop_assert_eq!(plain.iter().filter(|byte| **byte == b'\n').count() as u64, cut.records);
             if compression == Compression::None {
                 // One run of records above the limit at most.
                 let longest = 350;
@@ -167,7 +169,7 @@ proptest! {
 
 #[test]
 fn objects_begun_by_one_block_have_names_of_their_own() {
-    let mut objects = Objects::new(Plan { object_bytes_max: 1, ..plan("a/") });
+    let mut objects = Objects::new(Plan { object_bytes_max: 1, ..plan("a/") }, Vec::new());
     let mut number = 0;
     let pieces = append(&mut objects, 255, &block(&mut number, &[(0, 0, true, 9); 3]), Instant::now());
     let expected =
@@ -179,30 +181,32 @@ fn objects_begun_by_one_block_have_names_of_their_own() {
 
 #[test]
 fn an_object_ends_at_its_age_and_the_largest_on_demand() {
-    let mut objects = Objects::new(plan("{tag}/"));
+    let mut objects = Objects::new(plan("{tag}/"), Vec::new());
     let start = Instant::now();
     let mut number = 0;
     assert!(append(&mut objects, 1, &block(&mut number, &[(0, 0, true, 10)]), start).is_empty());
     let later = start + Duration::from_secs(10);
     assert!(append(&mut objects, 2, &block(&mut number, &[(1, 0, true, 99_000), (2, 0, true, 1)]), later).is_empty());
     assert_eq!(objects.next_aged(), Some(start + Duration::from_secs(60)));
-    assert_eq!(objects.first(), Some(1));
     let mut out = Vec::new();
     objects.finish_aged(start + Duration::from_secs(60) - Duration::from_nanos(1), &mut out);
     assert!(out.is_empty());
     objects.finish_aged(start + Duration::from_secs(60), &mut out);
     assert_eq!(keys(&out), ["t0/i1-s-0000000000000001.ndjson"]);
-    assert_eq!(objects.first(), Some(2));
     out.clear();
-    objects.finish_largest(&mut out);
+    objects.finish_largest_above(50_000, &mut out);
     assert_eq!(keys(&out), ["t1/i1-s-0000000000000002.ndjson"]);
+    objects.press(true);
+    assert_eq!(objects.next_aged(), Some(later + PRESSED_AGE_MAX));
+    objects.press(false);
+    assert_eq!(objects.next_aged(), Some(later + Duration::from_secs(60)));
     objects.hurry(Duration::ZERO);
     assert_eq!(objects.next_aged(), Some(later));
 }
 
 #[test]
 fn the_oldest_object_makes_room() {
-    let mut objects = Objects::new(Plan { open_objects_max: 2, ..plan("{tag}/") });
+    let mut objects = Objects::new(Plan { open_objects_max: 2, ..plan("{tag}/") }, Vec::new());
     let start = Instant::now();
     let mut number = 0;
     for (n, partition) in [(0, 0), (1, 1)] {
@@ -212,15 +216,18 @@ fn the_oldest_object_makes_room() {
     let lines = [(1, 0, true, 1), (2, 0, true, 1), (0, 0, true, 1), (1, 0, true, 1)];
     let pieces = append(&mut objects, 2, &block(&mut number, &lines), start + Duration::from_secs(2));
     let expected =
-        ["t0/i1-s-0000000000000000.ndjson", "t1/i1-s-0000000000000001.ndjson", "t2/i1-s-0000000000000002.ndjson"];
+        ["t0/i1-s-0000000000000000.ndjson", "t1/i1-s-0000000000000001.ndjson", "t2/i1-s-0000000000000002-1.ndjson"];
     assert_eq!(keys(&pieces), expected);
     let stored = assemble(pieces);
-    assert_eq!(stored[&1].extent, Some(Extent { first: 1, last: 2, records: 2 }));
+    let cut = stored[&1].cut.as_ref().unwrap();
+    assert_eq!((cut.first, cut.last, cut.records), (1, 2, 2));
+    let place = |sequence, record| Place { sequence, record };
+    assert_eq!(cut.spans.iter().collect::<Vec<_>>(), [Span { first: place(1, 0), end: place(2, 1) }]);
 }
 
 #[test]
 fn a_key_is_no_longer_than_s3_takes_and_stays_in_its_prefix() {
-    let mut objects = Objects::new(plan(&format!("{}/{{tag}}/", "é".repeat(600))));
+    let mut objects = Objects::new(plan(&format!("{}/{{tag}}/", "é".repeat(600))), Vec::new());
     let mut number = 0;
     append(&mut objects, 1, &block(&mut number, &[(0, 0, true, 1)]), Instant::now());
     let mut out = Vec::new();
@@ -228,7 +235,7 @@ fn a_key_is_no_longer_than_s3_takes_and_stays_in_its_prefix() {
     let [key] = keys(&out)[..] else { panic!("one object") };
     assert!(key.len() <= KEY_BYTES_MAX - RENAME_BYTES_MAX && key.ends_with("i1-s-0000000000000001.ndjson"));
 
-    let mut objects = Objects::new(plan("logs/{tag}/"));
+    let mut objects = Objects::new(plan("logs/{tag}/"), Vec::new());
     let mut hostile = block(&mut number, &[(0, 0, true, 1)]);
     hostile.partitions[0].tag = "../../year=1999/x".into();
     append(&mut objects, 1, &hostile, Instant::now());
@@ -239,7 +246,16 @@ fn a_key_is_no_longer_than_s3_takes_and_stays_in_its_prefix() {
 
 #[test]
 fn a_further_key_keeps_prefix_and_suffix() {
-    let key = |key: &str, name_at| Identity { id: 0, key: key.to_owned(), name_at, first: 0 };
+    let key = |key: &str, name_at| Identity {
+        id: 0,
+        key: key.to_owned(),
+        name_at,
+        first: 0,
+        compression: Compression::Gzip,
+        mark: 0,
+        taken: 0,
+        is_returning: false,
+    };
     let object = key("a.ndjson/n.ndjson.gz", 9);
     assert_eq!(object.name(), "n.ndjson.gz");
     assert_eq!(object.further_key(0), "a.ndjson/n.ndjson.gz");
@@ -256,7 +272,7 @@ fn hostile_names_of_instance_and_sink_stay_one_component() {
 #[test]
 fn firehose_names_carry_the_arrival() {
     let naming = Naming::Firehose { stream: "logs".into() };
-    let mut objects = Objects::new(Plan { naming, dates: Dates::Arrival, ..plan("logs/%Y/%m/%d/%H/") });
+    let mut objects = Objects::new(Plan { naming, dates: Dates::Arrival, ..plan("logs/%Y/%m/%d/%H/") }, Vec::new());
     let mut number = 0;
     append(&mut objects, 1, &block(&mut number, &[(0, 0, true, 1), (1, 5, true, 1)]), Instant::now());
     let mut out = Vec::new();
@@ -269,7 +285,7 @@ fn firehose_names_carry_the_arrival() {
 
 #[test]
 fn times_at_the_ends_of_the_clock_do_no_harm() {
-    let mut objects = Objects::new(plan("%Y-%H/"));
+    let mut objects = Objects::new(plan("%Y-%H/"), Vec::new());
     let mut number = 0;
     let mut block = block(&mut number, &[(0, 0, true, 1); 3]);
     for (entry, time_ms) in block.index.iter_mut().zip([i64::MIN, i64::MAX, 0]) {
@@ -281,4 +297,23 @@ fn times_at_the_ends_of_the_clock_do_no_harm() {
     let mut prefixes: Vec<&str> = keys(&out).into_iter().map(|key| key.split('/').next().unwrap()).collect();
     prefixes.sort_unstable();
     assert_eq!(prefixes, ["1970-00", "9999-23"]);
+}
+
+#[test]
+fn prefixes_that_take_turns_end_an_object_before_its_spans_cost_too_much() {
+    let mut objects = Objects::new(Plan { object_bytes_max: u64::MAX, ..plan("{tag}/") }, Vec::new());
+    let mut number = 0;
+    let block = block(&mut number, &[(0, 0, true, 1), (1, 0, true, 1)].repeat(2000));
+    let mut pieces = Vec::new();
+    for sequence in 0..100 {
+        pieces.extend(append(&mut objects, sequence, &block, Instant::now()));
+        assert!(objects.cost_bytes() < 16 << 20);
+    }
+    objects.finish_all(&mut pieces);
+    let stored = assemble(pieces);
+    assert!(stored.len() > 2, "{}", stored.len());
+    let cuts: Vec<&Arc<Cut>> = stored.values().map(|object| object.cut.as_ref().unwrap()).collect();
+    assert!(cuts.iter().all(|cut| cut.spans.cost_bytes() <= SPANS_BYTES_MAX * 2));
+    assert_eq!(cuts.iter().map(|cut| cut.records).sum::<u64>(), 400_000);
+    assert!(cuts.iter().all(|cut| cut.spans.iter().count() as u64 == cut.records), "each turn is one record");
 }

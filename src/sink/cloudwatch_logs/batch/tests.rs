@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sink::driver::Share;
 use crate::sink::driver::testing::{Line, Rig, block};
 use crate::sink::template::Template;
 
@@ -16,11 +17,11 @@ fn config() -> Config {
 }
 
 /// Adds blocks, flushes, and returns the batches with the number rejected.
-fn batches(open: &mut Open, blocks: &[Vec<Line>]) -> (Vec<Ready<Batch>>, u64) {
+fn batches(open: &mut Open, blocks: &[Vec<Line>]) -> (Vec<Ready<Batch>>, usize) {
     let mut ready = VecDeque::new();
     let mut rejected = 0;
     for (sequence, lines) in blocks.iter().enumerate() {
-        rejected += open.add(sequence as u64, &Arc::new(block(lines)), &mut ready);
+        rejected += open.add(sequence as u64, &Arc::new(block(lines)), &mut ready).len();
     }
     assert_eq!(open.due().is_some(), !open.open.is_empty());
     open.flush(None, &mut ready);
@@ -30,7 +31,8 @@ fn batches(open: &mut Open, blocks: &[Vec<Line>]) -> (Vec<Ready<Batch>>, u64) {
 
 /// A request body as a reader that knows nothing of ours sees it.
 fn read(batch: &Batch) -> (String, Vec<(i64, String)>) {
-    let body: serde_json::Value = serde_json::from_slice(&super::super::body::frame(batch)).unwrap();
+    let body: serde_json::Value =
+        serde_json::from_slice(&super::super::body::frame(batch, 0..batch.events.len())).unwrap();
     let events = body["logEvents"].as_array().unwrap().iter();
     let events =
         events.map(|event| (event["timestamp"].as_i64().unwrap(), event["message"].as_str().unwrap().to_owned()));
@@ -38,6 +40,20 @@ fn read(batch: &Batch) -> (String, Vec<(i64, String)>) {
         format!("{}/{}", body["logGroupName"].as_str().unwrap(), body["logStreamName"].as_str().unwrap()),
         events.collect(),
     )
+}
+
+/// The records that a batch was told to hold are those of its events, and no range covers another of this sink's.
+fn assert_same_records(told: &Shares, held: &Shares, blocks: &[Vec<Line>]) {
+    let records = |shares: &Shares| {
+        let ranges = shares.as_slice().iter();
+        let all = ranges.flat_map(|share| (share.first..share.end).map(|record| (share.sequence, record)));
+        let mut ours: Vec<_> =
+            all.filter(|(sequence, record)| blocks[*sequence as usize][*record as usize].sinks & 1 != 0).collect();
+        ours.sort_unstable();
+        ours
+    };
+    assert_eq!(records(told), records(held));
+    assert_eq!(records(told).len() as u64, told.records());
 }
 
 fn line() -> impl Strategy<Value = Line> {
@@ -67,17 +83,20 @@ proptest! {
         prop_assert_eq!(rejected, 0);
         let mut sent = Vec::new();
         let mut shares = vec![0; blocks.len()];
-        for Ready { shares: batch_shares, payload } in &ready {
+        for Ready { shares: batch_shares, payload, .. } in &ready {
             let (_, events) = read(payload);
             let bytes: usize = events.iter().map(|(_, message)| message.len() + EVENT_OVERHEAD_BYTES).sum();
             prop_assert!(!events.is_empty() && events.len() <= events_max && (bytes <= bytes_max || events.len() == 1));
             prop_assert!(events.is_sorted_by_key(|(time, _)| *time));
             let (first, last) = (events[0].0, events[events.len() - 1].0);
             prop_assert!(first >= 0 && last - first < DAY_MS);
-            for (sequence, records) in batch_shares {
-                shares[*sequence as usize] += *records as usize;
+            for share in batch_shares.as_slice() {
+                shares[share.sequence as usize] += share.records as usize;
             }
-            prop_assert_eq!(batch_shares.iter().map(|(_, records)| *records as usize).sum::<usize>(), events.len());
+            prop_assert_eq!(batch_shares.records(), events.len() as u64);
+            assert_same_records(batch_shares, &payload.shares(0..events.len()), &blocks);
+            let half = payload.shares(0..events.len() / 2).records() + payload.shares(events.len() / 2..events.len()).records();
+            prop_assert_eq!(half, events.len() as u64);
             sent.extend(events);
         }
         for (lines, share) in blocks.iter().zip(&shares) {
@@ -131,7 +150,8 @@ fn a_message_beyond_the_limit_is_cut_at_a_character_or_rejected() {
     assert_eq!(ready.iter().map(|ready| ready.payload.truncated).sum::<u64>(), 1);
 
     let (ready, rejected) = batches(&mut open(Config { oversize: Oversize::Reject, ..config() }), &blocks);
-    assert_eq!((rejected, ready.len(), ready[0].shares.clone()), (1, 1, vec![(0, 1)]));
+    assert_eq!((rejected, ready.len(), ready[0].shares.spans().len()), (1, 1, 1));
+    assert_eq!(ready[0].shares.as_slice(), [Share::of(0, 1)]);
 }
 
 #[test]

@@ -10,93 +10,37 @@
     reason = "a failed assumption is a failed test"
 )]
 
-use std::collections::VecDeque;
+mod child;
+mod letters;
+mod refused;
+mod server;
+mod weather;
+
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use meshlens::enrich::ecs::Metadata;
-use meshlens::journal::block::{Block, Entry, Partition};
-use meshlens::sink::template::Template;
-use meshlens::sink::{Context, aws, cloudwatch_logs, firehose, retry};
-use meshlens::telemetry::account::Ledger;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What the child's sink delivers.
-const LINES: [(i64, &str); 4] = [
+use server::{Request, Server, serve, serve_to};
+
+/// What the child's sink delivers if it is told nothing else.
+pub const LINES: [(i64, &str); 4] = [
     (1_764_000_002_000, r#"{"path":"/b","user_agent":"a \"quoted\" \\ one"}"#),
     (1_764_000_001_000, r#"{"path":"/é","n":1}"#),
     (1_764_000_003_000, r#"{"path":"/c"}"#),
     (1_764_000_004_000, r#"{"path":"/d"}"#),
 ];
 
-/// Runs one sink in this process and prints its account, where the other tests started the process for that.
-#[tokio::test]
-async fn child() {
-    let Ok(sink) = std::env::var("TEST_SINK") else { return };
-    let ledger = Arc::new(Ledger::new("test"));
-    let (writer, mut readers) = meshlens::journal::open(meshlens::journal::Config::default(), vec![ledger.clone()]);
-    let end = std::env::var("TEST_GRACE_MS").ok().map(|ms| Instant::now() + Duration::from_millis(ms.parse().unwrap()));
-    let (_deadline, deadline_seen) = watch::channel(end);
-    let (_metadata, metadata_seen) = watch::channel(Arc::new(Metadata::default()));
-    let ctx = Context {
-        id: 0,
-        name: "test".into(),
-        reader: readers.remove(0),
-        ledger: ledger.clone(),
-        metadata: metadata_seen,
-        partition_keys: Arc::from([]),
-        deadline: deadline_seen,
-        instance: "instance".into(),
-        hostname: "host".into(),
-    };
-    let mut block = Block { partitions: vec![Partition::default()], sinks: 1, ..Block::default() };
-    for (time_ms, text) in LINES {
-        block.bytes.extend_from_slice(format!("{text}\n").as_bytes());
-        block.index.push(Entry { time_ms, sinks: 1, end: block.bytes.len() as u32, partition: 0 });
-    }
-    writer.append(block).await;
-    drop(writer);
-    let retry = retry::Config { base: Duration::from_millis(1), ..retry::Config::default() };
-    if sink == "s3" {
-        let retrier = retry::Retrier::new("test".into(), retry, 1, ctx.deadline.clone());
-        let client = aws::s3(&aws::Config::default(), &retrier, &ctx.metadata).await.unwrap();
-        println!("account: {}", client.get_bucket_location().bucket("bucket").send().await.is_ok());
-        return;
-    }
-    if sink == "firehose" {
-        let config = firehose::Config { record_bytes_max: 0, retry, ..firehose::Config::new("stream") };
-        firehose::run(config, ctx).await.unwrap();
-    } else {
-        let names = (Template::parse("/ecs/app").unwrap(), Template::parse("task").unwrap());
-        let config = cloudwatch_logs::Config {
-            retention_days: Some(7),
-            retry,
-            aws: aws::Config {
-                external_id: std::env::var("TEST_ROLE").ok().map(|_| "the external id".to_owned()),
-                role_arn: std::env::var("TEST_ROLE").ok(),
-                ..aws::Config::default()
-            },
-            ..cloudwatch_logs::Config::new(names.0, names.1)
-        };
-        cloudwatch_logs::run(config, ctx).await.unwrap();
-    }
-    println!("account: {}", ledger.tally());
-}
-
 /// Runs the child with these variables and no others; its account.
-async fn run_child(variables: &[(&str, &str)]) -> String {
+pub async fn run_child(variables: &[(&str, &str)]) -> String {
     let program = std::env::current_exe().unwrap();
     let mut command = std::process::Command::new(program);
-    command.args(["--exact", "child", "--nocapture"]).env_clear().stdin(Stdio::null());
+    command.args(["--exact", "child::child", "--nocapture"]).env_clear().stdin(Stdio::null());
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent");
     command.envs(variables.iter().copied());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -106,95 +50,16 @@ async fn run_child(variables: &[(&str, &str)]) -> String {
     account.1.to_owned()
 }
 
-const CREDENTIALS: [(&str, &str); 3] =
+pub const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_REGION", "eu-central-1")];
 
-struct Request {
-    target: String,
-    headers: String,
-    text: String,
-    /// The same as JSON, if it is.
-    body: serde_json::Value,
-}
+pub const NO_RESOURCE: (u16, &str) =
+    (400, r#"{"__type":"ResourceNotFoundException","message":"no such group or stream"}"#);
+pub const THROTTLED: (u16, &str) = (400, r#"{"__type":"ThrottlingException","message":"rate exceeded"}"#);
+pub const EXPIRED: (u16, &str) = (400, r#"{"__type":"ExpiredTokenException","message":"expired"}"#);
+pub const DONE: (u16, &str) = (200, "{}");
 
-/// A server that answers with what it is given, in order, and keeps what it was asked.
-struct Server {
-    url: String,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
-
-async fn serve(answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> Server {
-    serve_to(None, answers, tls).await
-}
-
-/// The same; whoever signs with another key is told that it has expired.
-async fn serve_to(key: Option<&'static str>, answers: Vec<(u16, &'static str)>, tls: Option<TlsAcceptor>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let (answers, kept) = (Arc::new(Mutex::new(VecDeque::from(answers))), requests.clone());
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (answers, kept, tls) = (answers.clone(), kept.clone(), tls.clone());
-            tokio::spawn(async move {
-                match tls {
-                    Some(tls) => {
-                        if let Ok(stream) = tls.accept(stream).await {
-                            answer(stream, key, answers, kept).await;
-                        }
-                    }
-                    None => answer(stream, key, answers, kept).await,
-                }
-            });
-        }
-    });
-    Server { url, requests }
-}
-
-async fn answer(
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    key: Option<&'static str>,
-    answers: Arc<Mutex<VecDeque<(u16, &'static str)>>>,
-    kept: Arc<Mutex<Vec<Request>>>,
-) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut headers = String::new();
-        while !headers.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut headers).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let headers = headers.to_ascii_lowercase();
-        let header =
-            |name: &str| headers.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
-        let mut body = vec![0; header("content-length:").parse().unwrap_or(0)];
-        stream.read_exact(&mut body).await.unwrap();
-        let target = header("x-amz-target:").rsplit('.').next().unwrap_or_default().to_owned();
-        let text = String::from_utf8(body).unwrap();
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        let knows = key.is_none_or(|key| headers.contains(&format!("credential={key}/")));
-        kept.lock().unwrap().push(Request { target, headers, text, body });
-        let (status, text) = match knows {
-            true => answers.lock().unwrap().pop_front().unwrap_or((500, "{}")),
-            false => EXPIRED,
-        };
-        let head = format!(
-            "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
-            text.len()
-        );
-        stream.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-    }
-}
-
-const NO_RESOURCE: (u16, &str) = (400, r#"{"__type":"ResourceNotFoundException","message":"no such group or stream"}"#);
-const THROTTLED: (u16, &str) = (400, r#"{"__type":"ThrottlingException","message":"rate exceeded"}"#);
-const EXPIRED: (u16, &str) = (400, r#"{"__type":"ExpiredTokenException","message":"expired"}"#);
-const DONE: (u16, &str) = (200, "{}");
-
-fn targets(server: &Server) -> Vec<String> {
+pub fn targets(server: &Server) -> Vec<String> {
     server.requests.lock().unwrap().iter().map(|request| request.target.clone()).collect()
 }
 
@@ -272,7 +137,7 @@ async fn firehose_trusts_the_ca_bundle_and_sends_failed_entries_again() {
     assert_eq!(server.requests.lock().unwrap().len(), 3);
 }
 
-fn records(request: &Request) -> Vec<String> {
+pub fn records(request: &Request) -> Vec<String> {
     assert_eq!((request.target.as_str(), &request.body["DeliveryStreamName"]), ("putrecordbatch", &"stream".into()));
     let records = request.body["Records"].as_array().unwrap().iter();
     let decoded = records.map(|record| BASE64_STANDARD.decode(record["Data"].as_str().unwrap()).unwrap());
@@ -297,13 +162,14 @@ async fn without_region_credentials_or_bundle_the_records_stay_pending() {
 }
 
 #[tokio::test]
-async fn a_request_refused_for_ever_is_counted_and_not_repeated() {
+async fn what_is_refused_for_ever_is_counted_and_not_repeated() {
     let refused = (400, r#"{"__type":"InvalidParameterException","message":"no"}"#);
-    let server = serve(vec![refused], None).await;
+    // The whole, its halves, and each of the four alone.
+    let server = serve(vec![refused; 7], None).await;
     let variables = [("TEST_SINK", "cloudwatch_logs"), ("AWS_ENDPOINT_URL", server.url.as_str())];
     let account = run_child(&[CREDENTIALS.as_slice(), &variables].concat()).await;
     assert_eq!(account, "received 4 delivered 0 filtered 0 rejected 4 (refused 4) dropped 0 pending 0");
-    assert_eq!(targets(&server), ["putlogevents"]);
+    assert_eq!(targets(&server), ["putlogevents"; 7]);
 }
 
 #[tokio::test]
