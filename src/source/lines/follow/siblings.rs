@@ -4,7 +4,7 @@
 //! a date or a time (`-20261122`, `.2026-11-22-13`), or `.old`, `.bak`, `.prev`. Compressed ones are no lines and are left alone. A file
 //! that is looked for by its own number (inode) may have any name.
 //!
-//! Cost: one directory listing and one `stat` a file in it, at a rotation or after a restart only; [`FILES_MAX`] files at most.
+//! Cost: two directory listings and one `stat` a file in it, at a rotation or after a restart only; [`FILES_MAX`] files at most.
 
 use std::cmp::Reverse;
 use std::fs::{self, Metadata};
@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// Files looked at in one directory.
 const FILES_MAX: usize = 4096;
+
+/// Looks at one directory.
+const LOOKS_MAX: usize = 5;
 
 /// Larger numbers behind a name are dates.
 const NUMBER_MAX: u64 = 9_999;
@@ -51,8 +54,22 @@ impl Sibling {
     }
 }
 
-/// The regular files beside `path`, itself left out.
+/// The regular files beside `path`, itself left out. A listing while names move may show a file twice or not at all: looked at
+/// until two in a row are the same.
 pub(super) fn list(path: &Path) -> Vec<Sibling> {
+    let mut siblings = look(path);
+    for _ in 1..LOOKS_MAX {
+        let before = std::mem::replace(&mut siblings, look(path));
+        let names =
+            |siblings: &[Sibling]| siblings.iter().map(|each| (each.path.clone(), each.identity)).collect::<Vec<_>>();
+        if names(&before) == names(&siblings) {
+            break;
+        }
+    }
+    siblings
+}
+
+fn look(path: &Path) -> Vec<Sibling> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
