@@ -95,12 +95,10 @@ impl Worker {
         let mut buffer = Vec::new();
         let (mut retry_at, mut is_last_try) = (None, false);
         while let Some(mut job) = self.next_job(&mut retry_at, &mut is_last_try) {
-            for path in std::mem::take(&mut job.garbage) {
-                if let Err(error) = std::fs::remove_file(&path) {
-                    tracing::warn!(file = %path.display(), %error, "journal: a segment that is not needed stays");
-                }
-            }
             let result = self.perform(&job, &mut buffer);
+            if result.is_ok() || job.segment.is_some() {
+                remove(&mut job.garbage);
+            }
             if result.is_err() {
                 retry_at = Some(Instant::now() + RETRY_AFTER);
                 if let Some(segment) = &job.segment {
@@ -190,6 +188,9 @@ impl Worker {
             }
             Err(failure) => {
                 degrade(&mut state, &self.directory, failure);
+                if let Some(disk) = &mut state.disk {
+                    disk.garbage.extend(job.garbage);
+                }
                 self.shared.noted.send_replace(u64::MAX);
             }
         }
@@ -197,6 +198,16 @@ impl Worker {
         drop(state);
         self.shared.writable.notify_waiters();
         self.shared.readable.notify_waiters();
+    }
+}
+
+/// Removes segments. Only once there is a newer one that says what they said of blocks, positions and notes: at a start they
+/// are all that does.
+fn remove(garbage: &mut Vec<PathBuf>) {
+    for path in garbage.drain(..) {
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "journal: a segment that is not needed stays");
+        }
     }
 }
 

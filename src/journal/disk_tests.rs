@@ -535,3 +535,19 @@ fn delivered_segments_go() {
     assert!(files <= 4, "{files} files");
     assert_eq!(rig.opened.writer.monitor().snapshot().oldest_pending_ms[1], None);
 }
+
+#[test]
+fn regression_old_segments_stay_until_a_new_one_says_what_they_said() {
+    let rig = Rig::new(&small(Persist::Always));
+    rig.opened.writer.pass(0, at(7));
+    let (dir, config) = rig.kill();
+    // Nothing can be written, as in a start that is killed early.
+    let rig = Rig::open(dir, &Config { disk_free_bytes_min: Some(u64::MAX), ..config.clone() });
+    while rig.opened.writer.monitor().snapshot().degraded.is_none() {
+        std::thread::yield_now();
+    }
+    let Rig { dir, opened, .. } = rig;
+    drop(opened);
+    let rig = Rig::open(dir, &config);
+    assert_eq!(rig.opened.positions[0], Some(at(7)));
+}
