@@ -28,6 +28,9 @@ const _: () = assert!(LIFE_MS as u128 >= 4 * IN_FLIGHT.as_millis());
 /// Records at most for each kill: its life, and longer for start and recovery on a busy machine.
 const RECORDS_FOR_EACH: u64 = 20_000;
 
+/// Records in what a followed file gives at once, 256 KiB of lines of more than 200 bytes.
+const BLOCK_RECORDS_MAX: u64 = (256 << 10) / 200;
+
 fn kills() -> u64 {
     std::env::var("MESHLENS_E2E_KILLS").map_or(KILLS, |text| text.parse().unwrap())
 }
@@ -111,6 +114,15 @@ fn nothing_acknowledged_is_lost_or_repeated_in_s3_though_nobody_sends_again() {
     load(false);
 }
 
+/// As logrotate does: `.1` is the newest of the old ones.
+fn rotate(path: &Path, rotations: u64) {
+    let name = |number: u64| path.with_extension(format!("log.{number}"));
+    for number in (1..rotations).rev() {
+        rename(name(number), name(number + 1)).unwrap();
+    }
+    rename(path, name(1)).unwrap();
+}
+
 /// Writes lines to a file that is rotated by rename, until told to stop.
 fn write_lines(tally: &Tally, path: &Path, traffic: &Traffic, stop: &AtomicBool, mut dice: fastrand::Rng) {
     let open = || OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -130,7 +142,7 @@ fn write_lines(tally: &Tally, path: &Path, traffic: &Traffic, stop: &AtomicBool,
         tally.write(numbers);
         if dice.u8(..100) == 0 {
             rotations += 1;
-            rename(path, path.with_extension(format!("log.{rotations}"))).unwrap();
+            rotate(path, rotations);
             file = open();
         }
         std::thread::sleep(Duration::from_millis(dice.u64(1..12)));
@@ -157,6 +169,10 @@ fn follow(persist: Persist) {
     writer.join().unwrap();
     scene.fault_ends();
     scene.finish();
+    if persist == Persist::Positions {
+        // A position is that of a block: of one that was delivered in part, all comes again.
+        scene.repeats_max = scene.kills * BLOCK_RECORDS_MAX;
+    }
     let figures = judge("kill -9, followed file", &scene, false);
     tell(&scene, &figures);
 }

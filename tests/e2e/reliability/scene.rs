@@ -52,6 +52,8 @@ pub struct Scene {
     pub under: Vec<String>,
     pub directory: TempDir,
     pub cuts: Vec<Cut>,
+    /// Records that may come again though their request was answered.
+    pub repeats_max: u64,
     /// How often the router was killed.
     pub kills: u64,
     pub exits: Vec<Exit>,
@@ -95,6 +97,7 @@ impl Scene {
             under: Vec::new(),
             directory: TempDir::new().unwrap(),
             cuts: Vec::new(),
+            repeats_max: 0,
             kills: 0,
             exits: Vec::new(),
             recovery: None,
