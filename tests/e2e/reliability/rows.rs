@@ -20,6 +20,8 @@ pub const ALL: Destinations = &[Seen::Logs, Seen::Firehose, Seen::S3];
 const BOTH: &[Persist] = &[Persist::Memory, Persist::Always];
 const ALWAYS: &[Persist] = &[Persist::Always];
 const RATE: Option<u64> = Some(20_000);
+/// So that new segments are needed while a row lasts.
+const SMALL_SEGMENTS: &str = "disk_bytes_max = \"128MiB\"\nsegment_bytes = \"1MiB\"\n";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// All of them, in the table's order.
@@ -267,7 +269,7 @@ fn disk_full(scene: &mut Scene, count: u64) {
     let directory = scene.journal_dir();
     std::fs::create_dir(&directory).unwrap();
     scene.under = small_disk(directory.to_str().unwrap());
-    scene.journal = "segment_bytes = \"1MiB\"\ndisk_free_bytes_min = 0\n".into();
+    scene.journal = format!("{SMALL_SEGMENTS}disk_free_bytes_min = 0\n");
     scene.start();
     scene.sending(|scene| {
         scene.until_sent(0.1, count);
@@ -303,7 +305,7 @@ fn read_only(scene: &mut Scene, _: u64) {
 fn read_only_from_the_middle(scene: &mut Scene, count: u64) {
     std::fs::create_dir(scene.journal_dir()).unwrap();
     scene.under = as_mere_user();
-    scene.journal = "segment_bytes = \"1MiB\"\n".into();
+    scene.journal = SMALL_SEGMENTS.into();
     scene.start();
     scene.sending(|scene| {
         scene.until_sent(0.3, count);
