@@ -120,7 +120,7 @@ impl World {
         let ledger = Arc::new(Ledger::new("s"));
         let Opened { writer, mut readers, keeper, instance, recovery, .. } = open(self.dir.path(), &ledger);
         let notes: Vec<String> = readers[0].notes().into_iter().map(|(key, _)| key).collect();
-        println!("a life from line {} to be {end:?}; {recovery:?}, {notes:?}", self.sent.len());
+        eprintln!("a life from line {} to be {end:?}; {recovery:?}, {notes:?}", self.sent.len());
         let (deadline, deadline_seen) = watch::channel(None);
         let (_metadata, metadata_seen) = watch::channel(Arc::new(Metadata { complete: true, ..Metadata::default() }));
         let context = Context {
@@ -184,7 +184,7 @@ impl World {
             End::Shutdown(_) => drop(keeper.close()),
             _ => drop(keeper),
         }
-        println!("  {}", ledger.tally());
+        eprintln!("  {}", ledger.tally());
         ledger.tally()
     }
 
@@ -230,7 +230,7 @@ fn cases(default: u64, case: impl Fn(&mut Rng)) {
         }
     };
     for seed in seeds {
-        println!("MESHLENS_SEED={seed}");
+        eprintln!("MESHLENS_SEED={seed}");
         case(&mut Rng::with_seed(seed));
     }
 }

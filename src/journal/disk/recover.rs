@@ -209,7 +209,7 @@ pub fn recover(directory: &Directory, now: &Names) -> Result<Recovered, OpenErro
             }
             Header::OtherVersion(_) | Header::Damaged => {
                 let bytes = file.metadata().map_err(failed)?.len();
-                if matches!(Frames::new(&file, 0, bytes).next().map_err(failed)?, Next::Torn { .. } | Next::End) {
+                if matches!(Frames::new(&file, 0, bytes).read_next().map_err(failed)?, Next::Torn { .. } | Next::End) {
                     // The header is synced before anything else is written: this one never came so far.
                     tracing::info!(file = %path.display(), bytes, "journal: a segment that was just begun holds nothing");
                     recovered.empty.push(path);
@@ -253,7 +253,7 @@ fn scan(
     let mut frames = Frames::new(&file, start, bytes);
     let mut torn = None;
     loop {
-        match frames.next()? {
+        match frames.read_next()? {
             Next::End => break,
             Next::Frame(Head { kind: Kind::Block, sequence, .. }, body) => {
                 last = last.max(Some(sequence));
@@ -316,7 +316,7 @@ fn count(one: Scanned, now: &Names, facts: &Facts, recovered: &mut Recovered) ->
     let mut unread = vec![(0, 0); now.sinks.len()];
     let mut frames = Frames::new(&one.segment.file, one.segment.start, one.segment.bytes);
     loop {
-        let (sequence, mut stored) = match frames.next()? {
+        let (sequence, mut stored) = match frames.read_next()? {
             Next::End => break,
             Next::Frame(head, body) if head.kind == Kind::Block => match frame::block(body) {
                 Some(stored) => (head.sequence, stored),

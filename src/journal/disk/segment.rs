@@ -197,7 +197,7 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// Of the file system.
-    pub fn next(&mut self) -> io::Result<Next<'_>> {
+    pub fn read_next(&mut self) -> io::Result<Next<'_>> {
         if self.offset >= self.end {
             return Ok(Next::End);
         }
@@ -275,7 +275,7 @@ pub fn read_block(
                 continue;
             }
         }
-        match frames.next()? {
+        match frames.read_next()? {
             Next::End => return Ok((None, segment.bytes)),
             Next::Frame(head, body) => {
                 let stored = (head.kind == Kind::Block && head.sequence >= from).then(|| frame::block(body)).flatten();
