@@ -31,6 +31,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// What it holds at most beside the journal, in bytes: bodies of requests under way, objects that are being built.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.kind {
+            Kind::CloudwatchLogs(config) => config.concurrency.saturating_mul(config.batch_bytes_max),
+            Kind::Firehose(config) => config.concurrency.saturating_mul(config.batch_bytes_max),
+            Kind::S3(config) => s3::deliver::memory_bytes_max(config.part_bytes),
+            Kind::File(_) => s3::deliver::memory_bytes_max(0),
+            Kind::Stdout | Kind::Discard => 0,
+        }
+    }
+
     /// The templates that its names are made from.
     pub fn templates(&self) -> Vec<&template::Template> {
         match &self.kind {

@@ -147,7 +147,14 @@ async fn open_journal(config: &Config, account: &Account) -> anyhow::Result<(Ope
         keys: texts(&mut partition_keys(&config.sinks).iter().map(|key| &**key)),
     };
     let follows: Vec<bool> = config.sources.iter().map(source::Config::follows).collect();
-    let (journal, sinks) = (config.journal.clone(), account.sinks.clone());
+    let sinks = account.sinks.clone();
+    // The budget is for all that is not delivered yet, wherever it is; but the journal is where records wait.
+    let held: usize = config.sinks.iter().map(sink::Config::memory_bytes).sum();
+    let memory_bytes_max = config.journal.memory_bytes_max;
+    let journal = journal::Config {
+        memory_bytes_max: memory_bytes_max.saturating_sub(held).max(memory_bytes_max / 2),
+        ..config.journal.clone()
+    };
     let open = move || journal::open_with(journal, sinks, names, &follows);
     let opened = tokio::task::spawn_blocking(open).await.context("journal")?.context("journal")?;
     let Recovery { records, orphans, gaps } = opened.recovery;

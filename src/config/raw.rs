@@ -91,7 +91,7 @@ pub struct Enrich {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Journal {
-    /// Memory for records that not every sink has delivered yet, as a size. Default: 64MiB. Limits: 1MiB to 64GiB.
+    /// Memory for records that not every sink has delivered yet, as a size. What sinks copy for requests and objects under way is part of it, up to a half. Default: 64MiB. Limits: 1MiB to 64GiB.
     pub memory_bytes_max: Option<Size>,
     /// What happens when there is no room any more. Default: `block`.
     pub when_full: Option<WhenFull>,

@@ -48,8 +48,13 @@ use super::notes::{self, Notes};
 use super::object::{Cut, Identity, ObjectId, Piece};
 use super::objects::{Objects, Plan, Surroundings};
 
-/// What the objects of one sink may take, in bytes, unless its parts are so large that six of them need more.
-pub const MEMORY_BYTES_MAX: usize = 32 << 20;
+/// What the objects of one sink may take, in bytes, unless its parts are so large that three of them need more.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
+
+/// What the objects of a sink with such parts may take, in bytes.
+pub fn memory_bytes_max(part_bytes: usize) -> usize {
+    MEMORY_BYTES_MAX.max(part_bytes.saturating_mul(3))
+}
 
 /// What a piece on its way costs beside its bytes: task, request, connection.
 const PIECE_COST_BYTES: usize = 8 << 10;
@@ -151,7 +156,7 @@ struct Delivery<D> {
 /// Runs the sink until the journal is read to its end and all is stored, or the shutdown is over.
 pub async fn run<D: Destination>(plan: Plan, mut ctx: Context, destination: D) -> Result<(), Error> {
     wait_for_metadata(&[&plan.key], &mut ctx).await;
-    let memory_bytes_max = MEMORY_BYTES_MAX.max(plan.part_bytes.saturating_mul(6));
+    let memory_bytes_max = memory_bytes_max(plan.part_bytes);
     let settler = ctx.reader.settler();
     let planned = notes::planned(&ctx.reader);
     if !planned.is_empty() {
