@@ -66,7 +66,7 @@ fn a_million_records_arrive_once_and_unaltered() {
     for ((service, operation), statistics) in stage.fake.all_statistics() {
         // An upload looks whether its object is there from before a restart, and it is not.
         let expected = if operation == "HeadObject" { vec!["NoSuchKey"] } else { Vec::new() };
-        let unexpected: Vec<_> = statistics.errors.keys().filter(|code| !expected.contains(&code.as_str())).collect();
+        let unexpected: Vec<_> = statistics.errors.keys().filter(|code| !expected.contains(*code)).collect();
         assert!(unexpected.is_empty(), "{service:?} {operation}: {statistics:?}");
     }
 
