@@ -106,6 +106,7 @@ pub struct Pool {
 impl Pool {
     /// An empty buffer of that capacity at least; it comes back by itself.
     pub fn take(self: &Arc<Self>, capacity: usize) -> Buffer {
+        let capacity = rounded(capacity);
         let pooled = if capacity < POOLED_BYTES_MIN { None } else { self.lock().pop() };
         let mut bytes = pooled.unwrap_or_default();
         bytes.reserve(capacity);
@@ -125,6 +126,12 @@ impl Pool {
     }
 }
 
+/// Large buffers come in a few sizes only: an allocator keeps those of one size together, and what is free among them is of no
+/// use to other sizes.
+fn rounded(capacity: usize) -> usize {
+    if capacity < POOLED_BYTES_MIN { capacity } else { capacity.next_multiple_of(POOLED_BYTES_MIN) }
+}
+
 /// The bytes of a block: a `Vec` that goes back to its pool, if it has one and is worth it.
 #[derive(Debug, Default)]
 pub struct Buffer {
@@ -139,8 +146,10 @@ impl Buffer {
         if self.bytes.len() * 2 >= self.bytes.capacity() {
             return self;
         }
+        let mut bytes = Vec::with_capacity(rounded(self.bytes.len()));
+        bytes.extend_from_slice(&self.bytes);
         // The large buffer goes back to its pool right here.
-        Self { bytes: self.bytes.as_slice().to_vec(), pool: None }
+        Self { bytes, pool: None }
     }
 }
 
