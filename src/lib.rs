@@ -11,7 +11,7 @@
 //! process  decode ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
 //!   │                  one synchronous pass over borrowed bytes; a record is a view, reused from one to the next
 //!   ▼ journal::block   encoded records, an index over them; written once, shared by all sinks
-//! journal              ordered, bounded in bytes, a cursor and a watermark for each sink
+//! journal              ordered, bounded in bytes, in memory and on disk; a cursor and a watermark for each sink
 //!   │
 //!   ▼
 //! sink     cloudwatch_logs, firehose, s3, file, stdout                        requests go out
@@ -32,7 +32,7 @@
 //!   understood is scrubbed as text.
 //! - **Every record has a fate**: `received = delivered + filtered + rejected + dropped + pending`, for each source and each
 //!   sink, with reasons ([`telemetry::account`]). A drop without a reason cannot be written down.
-//! - **An acknowledgement is true**: it is written after the block is in the journal.
+//! - **An acknowledgement is true**: it is written after the block is in the journal, and as durable there as its mode promises.
 //! - **One sink's trouble is its own**: it lags in the journal; what happens when that is full is configured and counted.
 //! - **Nothing per record** that can be per chunk, batch or start: no lock, channel, clock, log line or allocation.
 
