@@ -6,7 +6,7 @@
 //!
 //! `record` is the line as every sink gets it: parsed, redacted, enriched. Around it stands what a line of JSON alone does not
 //! tell: the time of the event, by which services sort and reject it, and the tag, by which it was routed and named. Sinks write
-//! this ([`write`]); the `lines` source and `meshlens parse` read it ([`read`]). Read again, a letter is that very record: its
+//! this ([`write()`]); the `lines` source and `meshlens parse` read it ([`read`]). Read again, a letter is that very record: its
 //! fields are not parsed, not put into a `log` field, and not given a second `log_type`; only redaction looks at them again.
 //!
 //! What only looks like a letter is no letter, and goes the way of every other line.

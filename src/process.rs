@@ -47,7 +47,7 @@ pub struct Config {
     pub route: route::Config,
     /// How many sinks there are.
     pub sinks: usize,
-    /// Names of the record fields that sink templates use; their values are kept in each [`Partition`].
+    /// Names of the record fields that sink templates use; their values are kept in each [`crate::journal::block::Partition`].
     pub partition_keys: Arc<[Box<str>]>,
 }
 
@@ -106,7 +106,7 @@ fn fragments(
 pub struct Submitted {
     /// Acknowledgements to write back to the sender, already serialized.
     pub replies: Vec<u8>,
-    /// They may be written once the journal is durable to here, see [`journal::Durable`].
+    /// They may be written once the journal is durable to here, see [`Durable`].
     pub after: Sequence,
     /// The messages that they acknowledge; what became of them is to be told to [`Intakes::repeats`].
     pub acked: Vec<ChunkKey>,
