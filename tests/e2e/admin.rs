@@ -98,7 +98,8 @@ fn assert_status_adds_up(status: &Json) {
 #[test]
 fn the_sum_holds_at_every_moment_of_a_load_with_a_dead_sink() {
     const MOMENTS: u64 = 60;
-    let count = 60_000;
+    // Fewer than the journal holds beside three sinks: a dead one would make the sender wait.
+    let count = 32_000;
     let stage = Stage::new(count);
     stage.fake.misbehave(vec![
         Rule::new(Fault::ServerError).on(Service::Firehose),
