@@ -333,6 +333,10 @@ mod tests {
             }
             seen.push(id);
         }
+        // Closed with bytes unread, the connection would be reset, and acknowledgements under way be lost.
+        stream.shutdown(std::net::Shutdown::Write).ok();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        std::io::copy(&mut reader, &mut std::io::sink()).ok();
         seen
     }
 

@@ -51,7 +51,7 @@ fn throttling_and_server_errors_lose_and_copy_nothing() {
     let rules = vec![
         Rule::new(Fault::Throttle).percent(30.0),
         Rule::new(Fault::ServerError).percent(10.0),
-        Rule::new(Fault::BadGateway).percent(5.0),
+        Rule::new(Fault::BadGateway).percent(15.0),
         Rule::new(Fault::ResetBefore).percent(10.0),
         Rule::new(Fault::Delay(Duration::from_millis(100))).percent(10.0),
     ];
