@@ -76,16 +76,6 @@ impl SpanSet {
     pub fn iter(&self) -> impl Iterator<Item = Span> + '_ {
         self.spans.iter().map(|(&first, &end)| Span { first, end })
     }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -242,11 +242,6 @@ impl<D: Destination> Delivery<D> {
             self.notes.forget(&object);
         }
         self.objects.finish_largest_above(self.memory_bytes_max / 4 * 3, &mut self.ready);
-        // What open objects hold stays in the journal. Where that gets short, the oldest is stored before its time; one
-        // after the other, or there would be an object for every block.
-        if self.uploads.values().all(|upload| upload.cut.is_none()) && self.ctx.reader.is_pressed() {
-            self.objects.finish_oldest(&mut self.ready);
-        }
     }
 
     fn is_over_budget(&self) -> bool {

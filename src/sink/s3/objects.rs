@@ -282,14 +282,6 @@ impl Objects {
         }
     }
 
-    /// Finishes the object that has been open for longest, of those that may be finished at any time.
-    pub fn finish_oldest(&mut self, out: &mut Vec<Piece>) {
-        let oldest = self.objects().min_by_key(|object| object.identity.first).map(|object| object.identity.id);
-        if let Some(id) = oldest {
-            self.finish_where(|object| object.identity.id == id, out);
-        }
-    }
-
     /// Objects of before the restart that turned out to be settled; their notes are not needed any more.
     pub fn take_settled(&mut self) -> Vec<Arc<Identity>> {
         self.returning.take_settled()
