@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use self::memory::{Memory, Pieces};
 use self::repeats::{Begun, ChunkKey, Repeats};
-use self::stage::{Stage, Tally};
+use self::stage::{Envoys, Stage, Tally};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
 use crate::decode::{self, Body, Entries, FrameErrorKind, Offer, PartialLimits, Rejoiner};
 use crate::encode::Fragment;
@@ -36,9 +36,26 @@ use crate::{enrich, redact, route};
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
 
+/// What is recognised in log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parse {
+    /// Envoy's access logs and its own log.
+    pub envoy: bool,
+    /// Envoy's own log is marked as such.
+    pub application: bool,
+}
+
+impl Default for Parse {
+    fn default() -> Self {
+        Self { envoy: true, application: true }
+    }
+}
+
 /// What the stages are compiled from.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What is recognised.
+    pub parse: Parse,
     /// Redaction.
     pub redact: redact::Config,
     /// Enrichment.
@@ -53,6 +70,8 @@ pub struct Config {
 
 /// What every connection shares: the compiled stages.
 pub struct Pipeline {
+    parse: Parse,
+    passes_applications: bool,
     redactor: Redactor,
     router: Router,
     fragment: watch::Receiver<Arc<Fragment>>,
@@ -72,6 +91,8 @@ impl Pipeline {
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>, RouteError> {
         Ok(Arc::new(Self {
+            parse: config.parse,
+            passes_applications: config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
@@ -172,6 +193,7 @@ impl Intakes {
                 parser: Parser::default(),
                 block: Block { source: self.source, ..Block::default() },
                 tag: None,
+                envoys: Envoys::default(),
                 tally: Tally::default(),
             },
             writer: self.writer.clone(),

@@ -491,6 +491,7 @@ fn reference(schema: &Json) -> String {
         ("Enrich", "`[enrich]`"),
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),
+        ("Parse", "`[parse]`"),
         ("Redact", "`[redact]`"),
         ("Retry", "`[sink.NAME.retry]`"),
         ("Rule", "`[[route]]`"),

@@ -16,7 +16,7 @@ use super::raw;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
-use crate::{journal, redact};
+use crate::{journal, process, redact};
 
 mod admin;
 mod enrich;
@@ -67,6 +67,7 @@ impl<'a> Builder<'a> {
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
+            parse: parse(&root.parse.unwrap_or_default()),
             redact: self.redact(root.redact.unwrap_or_default()),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             route,
@@ -209,6 +210,10 @@ impl<'a> Builder<'a> {
 
     fn redact(&mut self, raw: raw::Redact) -> redact::Config {
         let table = Path::root().key("redact");
+        let application = match raw.application {
+            None | Some(raw::Application::Scrub) => redact::Application::Scrub,
+            Some(raw::Application::Pass) => redact::Application::Pass,
+        };
         let query = raw.query.unwrap_or(raw::Query::Strip);
         if query != raw::Query::Keep && raw.parameters.is_some() {
             self.refuse(&table.key("parameters"), "must not be set unless `query` is \"keep\"");
@@ -233,7 +238,7 @@ impl<'a> Builder<'a> {
                 redact::Policy::Hash { key: key.unwrap_or(Secret(Box::default())) }
             }
         };
-        redact::Config { query }
+        redact::Config { query, application }
     }
 
     fn kept_parameters(&mut self, table: &Path, parameters: Option<Vec<String>>) -> Vec<String> {
@@ -350,6 +355,10 @@ impl<'a> Builder<'a> {
 }
 
 /// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
+fn parse(raw: &raw::Parse) -> process::Parse {
+    process::Parse { envoy: raw.envoy.unwrap_or(true), application: raw.application.unwrap_or(true) }
+}
+
 fn system_hostname(variables: Variables<'_>) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     kernel
