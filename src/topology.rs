@@ -458,6 +458,7 @@ async fn run_sink(kind: sink::Kind, context: sink::Context) -> anyhow::Result<()
         sink::Kind::File(config) => sink::file::run(config, context).await,
         sink::Kind::Stdout => sink::stdout::run(context).await,
         sink::Kind::Discard => sink::stdout::discard(context).await,
+        sink::Kind::Unsupported(config) => sink::unsupported::run(&config, context).await,
     }
     .map_err(anyhow::Error::from)
 }

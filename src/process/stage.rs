@@ -158,9 +158,8 @@ impl Stage {
             Decision::To(sinks) => {
                 let partition = partition(&mut self.block.partitions, tag, &self.pipeline.partition_keys, record);
                 encode(record, fragment, &mut self.block.bytes);
-                let time_ms = record.time_ns.div_euclid(1_000_000);
                 let end = self.block.bytes.len() as u32;
-                self.block.index.push(Entry { time_ms, sinks, end, partition });
+                self.block.index.push(Entry { time_ns: record.time_ns, sinks, end, partition });
                 self.block.sinks |= sinks;
                 self.tally.routed += 1;
             }
