@@ -39,6 +39,8 @@ pub struct Config {
     pub redact: crate::redact::Config,
     /// Enrichment.
     pub enrich: crate::enrich::Config,
+    /// Filters.
+    pub filter: crate::filter::Config,
     /// Routing.
     pub route: crate::route::Config,
     /// The journal.

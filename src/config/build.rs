@@ -21,6 +21,7 @@ use crate::{journal, process, redact};
 mod admin;
 mod enrich;
 mod file_sink;
+mod filter;
 mod route;
 mod sink;
 mod source;
@@ -61,6 +62,7 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
+        let filter = self.filters(root.filter.unwrap_or_default());
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
@@ -70,6 +72,7 @@ impl<'a> Builder<'a> {
             parse: parse(&root.parse.unwrap_or_default()),
             redact: self.redact(root.redact.unwrap_or_default()),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
+            filter,
             route,
             journal: self.journal(&root.journal.unwrap_or_default()),
             dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::quantity::{Period, Size};
 
+pub mod filter;
 pub mod route;
 pub mod sink;
 pub mod source;
@@ -25,6 +26,8 @@ pub struct Root {
     pub source: Option<Named<source::Source>>,
     /// Sinks by name: `[sink.NAME]`; at most 64. Default: `stdout` and three `file` sinks under `out/`.
     pub sink: Option<Named<sink::Sink>>,
+    /// Filters in order: `[[filter]]`, with the keys and the semantics of Fluent Bit. Default: none.
+    pub filter: Option<Vec<filter::Filter>>,
     /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
     pub route: Option<Vec<route::Rule>>,
     /// What is recognised.
