@@ -251,6 +251,7 @@ impl Running {
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
         let partition_keys = partition_keys(&config.sinks);
         let stages = process::Config {
+            filter: config.filter.clone(),
             parse: config.parse,
             redact: config.redact.clone(),
             enrich: config.enrich.clone(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{BLOCK_BYTES_MAX, Parse, Pipeline};
-use crate::decode::Joined;
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Entry, Partition};
@@ -97,13 +96,6 @@ impl Stage {
             self.block.bytes = self.pipeline.buffers.take(wanted);
             self.block.index.reserve(wanted / USUAL_RECORD_BYTES);
         }
-    }
-
-    pub(super) fn joined(&mut self, joined: &Joined, fragment: &Fragment) {
-        let mut record = Record::new();
-        joined.fill(&mut record);
-        self.tally.truncated += u64::from(joined.truncated);
-        self.record(&joined.tag, &mut record, fragment);
     }
 
     pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {

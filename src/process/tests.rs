@@ -25,12 +25,17 @@ struct Rig {
 impl Rig {
     /// All records go to one sink.
     fn new(memory_bytes_max: usize) -> Self {
-        Self::with(memory_bytes_max, Parse::default(), redact::Config::default())
+        Self::with(memory_bytes_max, filter::Config::default(), Parse::default(), redact::Config::default())
     }
 
-    fn with(memory_bytes_max: usize, parse: Parse, redact: redact::Config) -> Self {
+    fn filtering(filter: filter::Config) -> Self {
+        Self::with(1 << 20, filter, Parse::default(), redact::Config::default())
+    }
+
+    fn with(memory_bytes_max: usize, filter: filter::Config, parse: Parse, redact: redact::Config) -> Self {
         let rule = Rule { when: Vec::new(), to: vec![0], sample: None, and_continue: false, otherwise: None };
         let config = Config {
+            filter,
             parse,
             redact,
             enrich: enrich::Config::default(),
@@ -233,7 +238,7 @@ const OWN: &str = "[2026-11-22 02:31:33.634][7768][info][main] [source/server/se
 
 fn passing() -> Rig {
     let redact = redact::Config { application: redact::Application::Pass, ..redact::Config::default() };
-    Rig::with(1 << 20, Parse { envoy: true, application: false }, redact)
+    Rig::with(1 << 20, filter::Config::default(), Parse { envoy: true, application: false }, redact)
 }
 
 #[tokio::test]
@@ -299,5 +304,33 @@ async fn fields_of_an_access_log_are_recognised() {
         line,
         "{\"start_time\":\"2026-08-08T10:00:00.123Z\",\"method\":\"GET\",\"path\":\"/v1\",\"response_code\":200,\"duration\":2,\"log_type\":\"access\"}\n"
     );
-    assert_eq!(intake.stage.block.index[0].time_ms, 1_786_183_200_123);
+    assert_eq!(intake.stage.block.index[0].time_ms(), 1_786_183_200_123);
+}
+
+#[tokio::test]
+async fn filters_run_before_parsing_and_are_accounted() {
+    use filter::{FilterConfig, Kind, Tags};
+    let grep = filter::grep::Config {
+        rules: vec![filter::grep::Rule {
+            action: filter::grep::Action::Exclude,
+            key: None,
+            place: 0,
+            text: "log DROP".to_owned(),
+        }],
+        ..filter::grep::Config::default()
+    };
+    let modifier = filter::record_modifier::Config {
+        record: vec!["ecs_cluster mine?secret=1".to_owned()],
+        ..filter::record_modifier::Config::default()
+    };
+    let kinds = [Kind::Grep(grep), Kind::RecordModifier(modifier)];
+    let filters = kinds.into_iter().map(|kind| FilterConfig { tags: Tags::Wildcard("app*".to_owned()), kind });
+    let filter = filter::Config { filters: filters.collect(), ..filter::Config::default() };
+    let mut rig = Rig::filtering(filter);
+    let mut intake = rig.intakes.intake();
+    let lines = passed(&mut rig, &mut intake, "app-firelens-1", "one\nDROP two\nthree\n").await;
+    assert_eq!(lines, [r#"{"log":"one","ecs_cluster":"mine"}"#, r#"{"log":"three","ecs_cluster":"mine"}"#]);
+    assert_eq!(passed(&mut rig, &mut intake, "other", "DROP\n").await, [r#"{"log":"DROP"}"#]);
+    let tally = rig.ledger.tally();
+    assert_eq!((tally.received, tally.delivered, tally.lost[Reason::Rule as usize]), (4, 3, 1));
 }
