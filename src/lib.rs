@@ -38,6 +38,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod firelens;
 pub mod topology;
 pub mod source;
 pub mod chunk;
