@@ -350,7 +350,7 @@ impl<'a> Builder<'a> {
 }
 
 /// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
-fn system_hostname(variables: Variables<'_>) -> String {
+pub fn system_hostname(variables: Variables<'_>) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     kernel
         .map(|name| name.trim().to_owned())
@@ -361,5 +361,7 @@ fn system_hostname(variables: Variables<'_>) -> String {
 
 /// Whether a name of a source or sink can stand in metrics, templates and `--set` without quotes.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
