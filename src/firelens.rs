@@ -91,10 +91,8 @@ pub fn generate(task: &TaskDefinition, identity: &Identity) -> Result<Generated,
     for container in task.senders() {
         let named = if firelens.flavour == Flavour::FluentBit { "Name" } else { "@type" };
         if !container.options.is_empty() && !container.options.contains_key(named) {
-            problems.push(format!(
-                "{}: logConfiguration.options has no {named:?} (missing output key)",
-                container.name
-            ));
+            problems
+                .push(format!("{}: logConfiguration.options has no {named:?} (missing output key)", container.name));
         }
     }
     if !problems.is_empty() {
@@ -109,7 +107,11 @@ pub fn generate(task: &TaskDefinition, identity: &Identity) -> Result<Generated,
 }
 
 /// The options that become keys of the output, in byte order, secrets as the variables that the agent makes of them.
-pub fn output_options<'t>(task: &'t TaskDefinition, container: &'t Container, flavour: Flavour) -> BTreeMap<&'t str, String> {
+pub fn output_options<'t>(
+    task: &'t TaskDefinition,
+    container: &'t Container,
+    flavour: Flavour,
+) -> BTreeMap<&'t str, String> {
     let place = task.containers.iter().position(|other| std::ptr::eq(other, container)).unwrap_or_default();
     let plain = container.options.iter().map(|(key, value)| (key.as_str(), value.clone()));
     let secrets = container.secret_options.iter().map(|name| {
@@ -170,14 +172,11 @@ impl Writing<'_> {
             );
         }
         for (name, pattern) in self.patterns("include-pattern") {
-            sections.push(format!(
-                "[FILTER]\n    Name   grep\n    Match {name}-firelens*\n    Regex  log {pattern}\n"
-            ));
+            sections.push(format!("[FILTER]\n    Name   grep\n    Match {name}-firelens*\n    Regex  log {pattern}\n"));
         }
         for (name, pattern) in self.patterns("exclude-pattern") {
-            sections.push(format!(
-                "[FILTER]\n    Name   grep\n    Match {name}-firelens*\n    Exclude log {pattern}\n"
-            ));
+            sections
+                .push(format!("[FILTER]\n    Name   grep\n    Match {name}-firelens*\n    Exclude log {pattern}\n"));
         }
         if adds_metadata {
             let mut section = "[FILTER]\n    Name record_modifier\n    Match *\n".to_owned();

@@ -357,12 +357,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
+/// What is recognised.
 fn parse(raw: &raw::Parse) -> process::Parse {
     process::Parse { envoy: raw.envoy.unwrap_or(true), application: raw.application.unwrap_or(true) }
 }
 
-fn system_hostname(variables: Variables<'_>) -> String {
+/// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
+pub fn system_hostname(variables: Variables<'_>) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     kernel
         .map(|name| name.trim().to_owned())
@@ -373,5 +374,7 @@ fn system_hostname(variables: Variables<'_>) -> String {
 
 /// Whether a name of a source or sink can stand in metrics, templates and `--set` without quotes.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }

@@ -143,7 +143,8 @@ pub fn read(text: &str) -> Result<TaskDefinition, ReadError> {
     let containers: Vec<Container> =
         containers.iter().enumerate().map(|(place, each)| container(place, each)).collect::<Result<_, _>>()?;
     if containers.iter().filter(|container| container.firelens.is_some()).count() > 1 {
-        let (place, must) = ("containerDefinitions".to_owned(), "must have a firelensConfiguration in one container only");
+        let (place, must) =
+            ("containerDefinitions".to_owned(), "must have a firelensConfiguration in one container only");
         return Err(ReadError::Shape { place, must });
     }
     Ok(TaskDefinition {
@@ -199,7 +200,10 @@ fn container(place: usize, container: &Value) -> Result<Container, ReadError> {
         has_dependencies: container.get("dependsOn").and_then(Value::as_array).is_some_and(|list| !list.is_empty()),
         health_check: health.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
         user: text_of(container, "user"),
-        environment: environment.iter().filter_map(|one| Some((text_of(one, "name")?, text_of(one, "value")?))).collect(),
+        environment: environment
+            .iter()
+            .filter_map(|one| Some((text_of(one, "name")?, text_of(one, "value")?)))
+            .collect(),
         is_read_only: container.get("readonlyRootFilesystem").and_then(Value::as_bool).unwrap_or(false),
     })
 }

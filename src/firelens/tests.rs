@@ -1,6 +1,6 @@
 //! What the agent would write, against what it wrote.
 
-use super::task::read;
+use super::task::{ReadError, read};
 use super::*;
 
 fn identity(instance: bool) -> Identity {
@@ -82,7 +82,8 @@ fn fluent_bit_s_file_is_the_agents() {
 
 #[test]
 fn host_mode_has_the_unix_socket_only_and_metadata_can_be_off() {
-    let text = task(r#""type":"fluentbit","options":{"enable-ecs-log-metadata":"maybe"}"#, "").replace("bridge", "host");
+    let text =
+        task(r#""type":"fluentbit","options":{"enable-ecs-log-metadata":"maybe"}"#, "").replace("bridge", "host");
     let generated = generate(&read(&text).unwrap(), &identity(false)).unwrap();
     assert_eq!(
         generated.text,
@@ -96,7 +97,8 @@ fn what_the_agent_refuses_is_refused_whole() {
     let problems = generate(&read(&text).unwrap(), &identity(false)).unwrap_err();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].contains("config-file-type") && problems[1].contains("missing output key"), "{problems:?}");
-    let text = task(r#""type":"fluentbit","options":{"config-file-type":"s3","config-file-value":"arn:aws:s3:::b/k"}"#, "");
+    let text =
+        task(r#""type":"fluentbit","options":{"config-file-type":"s3","config-file-value":"arn:aws:s3:::b/k"}"#, "");
     let fargate = text.replace(r#""networkMode":"bridge""#, r#""requiresCompatibilities":["FARGATE"]"#);
     assert!(generate(&read(&text).unwrap(), &identity(false)).is_ok());
     assert!(generate(&read(&fargate).unwrap(), &identity(false)).unwrap_err()[0].contains("EC2 only"));
@@ -116,7 +118,10 @@ fn other_spellings_are_read_and_others_documents_refused() {
     for (text, place) in [
         ("[]", "containerDefinitions"),
         (r#"{"containerDefinitions":[{}]}"#, "containerDefinitions[0].name"),
-        (r#"{"containerDefinitions":[{"name":"r","firelensConfiguration":{"type":"x"}}]}"#, "firelensConfiguration.type"),
+        (
+            r#"{"containerDefinitions":[{"name":"r","firelensConfiguration":{"type":"x"}}]}"#,
+            "firelensConfiguration.type",
+        ),
     ] {
         let error = read(text).unwrap_err().to_string();
         assert!(error.contains(place), "{error}");
