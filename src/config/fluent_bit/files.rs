@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use globset::GlobBuilder;
 
@@ -20,23 +21,27 @@ const BUILT_IN: &[(&str, &str)] = &[];
 pub struct Files {
     /// Absolute paths are looked for below this first.
     pub root: Option<PathBuf>,
+    /// A file that stands nowhere yet: its path and its text.
+    pub given: Option<(PathBuf, Arc<str>)>,
+    /// Where a file is looked for by its name alone, if it is nowhere else.
+    pub beside: Option<PathBuf>,
 }
 
 impl Files {
     /// The path in the file system for a path as written.
     pub fn place(&self, path: &Path) -> PathBuf {
-        match &self.root {
-            Some(root) if path.is_absolute() => {
-                let below = root.join(path.strip_prefix("/").unwrap_or(path));
-                if below.exists() { below } else { path.to_owned() }
-            }
-            _ => path.to_owned(),
+        if path.is_relative() {
+            return path.to_owned();
         }
+        let below = self.root.iter().map(|root| root.join(path.strip_prefix("/").unwrap_or(path)));
+        let named =
+            self.beside.iter().filter(|_| !path.exists()).filter_map(|beside| Some(beside.join(path.file_name()?)));
+        below.chain(named).find(|place| place.exists()).unwrap_or_else(|| path.to_owned())
     }
 
     /// Whether there is such a file.
     pub fn exists(&self, path: &Path) -> bool {
-        self.place(path).is_file() || built_in(path).is_some()
+        self.given(path).is_some() || self.place(path).is_file() || built_in(path).is_some()
     }
 
     /// The text of a file.
@@ -44,6 +49,9 @@ impl Files {
     /// # Errors
     /// In words, without the path.
     pub fn read(&self, path: &Path) -> Result<Cow<'static, str>, String> {
+        if let Some(text) = self.given(path) {
+            return Ok(Cow::Owned(text.to_owned()));
+        }
         let place = self.place(path);
         if !place.exists()
             && let Some(text) = built_in(path)
@@ -57,6 +65,10 @@ impl Files {
         let bytes = fs::read(&place).map_err(|error| error.to_string())?;
         let text = String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error()))?;
         Ok(Cow::Owned(text))
+    }
+
+    fn given(&self, path: &Path) -> Option<&str> {
+        self.given.as_ref().filter(|(given, _)| given == path).map(|(_, text)| &**text)
     }
 
     /// The same file for two paths to it.
@@ -114,7 +126,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
-        let files = Files { root: Some(root.path().to_owned()) };
+        let files = Files { root: Some(root.path().to_owned()), ..Files::default() };
         let found = files.expand(Path::new("/etc/*/*.conf"));
         assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
         assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");
