@@ -108,7 +108,7 @@ fn render(criterion: &mut Criterion) {
                     partition_keys: &[],
                     metadata: &metadata,
                     hostname: "h",
-                    time_ms: black_box(TIME_MS),
+                    time_ns: black_box(TIME_MS * 1_000_000),
                 };
                 template.render_into(&scope, Style::Path, key);
             },

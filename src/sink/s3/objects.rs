@@ -370,7 +370,7 @@ impl Objects {
             partition_keys: around.partition_keys,
             metadata: around.metadata,
             hostname: around.hostname,
-            time_ms,
+            time_ns: time_ms.saturating_mul(1_000_000),
         };
         self.scratch.clear();
         self.plan.key.render_into(&scope, Style::Path, &mut self.scratch);
