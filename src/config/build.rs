@@ -22,10 +22,11 @@ mod admin;
 mod enrich;
 mod file_sink;
 mod route;
+mod s3_sink;
 mod sink;
 mod source;
 
-pub use sink::S3_KEY;
+pub use s3_sink::S3_KEY;
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
