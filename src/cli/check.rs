@@ -232,7 +232,7 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
         Kind::S3(s3) => format!(
             "s3, bucket {}, key {}; objects up to {} or {}, compression {}; {}",
             s3.bucket,
-            written("key", crate::config::build::S3_KEY),
+            written(if s3.is_whole_key { "object_key" } else { "key" }, crate::config::build::S3_KEY),
             Size(s3.object_bytes_max),
             Period(s3.object_age_max),
             format!("{:?}", s3.compression).to_lowercase(),

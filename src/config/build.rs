@@ -23,10 +23,11 @@ mod enrich;
 mod file_sink;
 mod filter;
 mod route;
+mod s3_sink;
 mod sink;
 mod source;
 
-pub use sink::S3_KEY;
+pub use s3_sink::S3_KEY;
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -190,7 +190,13 @@ fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], reco
 }
 
 fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
-    let field = || record.get_by_name(key.as_bytes()).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+    let field = || {
+        let value = match record.get_by_name(key.as_bytes()) {
+            Some(value) => record.bytes_of(value),
+            None => record.nested_bytes(key.as_bytes()),
+        };
+        value.unwrap_or_default()
+    };
     match key {
         "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
         "container_name" => match &tag.container {
