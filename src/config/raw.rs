@@ -28,6 +28,10 @@ pub struct Root {
     pub sink: Option<Named<sink::Sink>>,
     /// Filters in order: `[[filter]]`, with the keys and the semantics of Fluent Bit. Default: none.
     pub filter: Option<Vec<filter::Filter>>,
+    /// Parsers by name, for `parser` filters: `[parser.NAME]`.
+    pub parser: Option<Named<filter::Parser>>,
+    /// Multiline parsers by name, for `multiline` filters: `[multiline_parser.NAME]`.
+    pub multiline_parser: Option<Named<filter::MultilineParser>>,
     /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
     pub route: Option<Vec<route::Rule>>,
     /// What is recognised.
