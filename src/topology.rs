@@ -289,7 +289,7 @@ impl Running {
         for (id, (each, bound)) in config.sources.iter().zip(bound).enumerate() {
             let limits = match &each.kind {
                 source::Kind::Forward(config) => config.limits(),
-                source::Kind::Lines(_) => decode::Limits::default(),
+                _ => decode::Limits::default(),
             };
             let ledger = account.sources[id].clone();
             let mut intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);

@@ -140,6 +140,13 @@ impl ObjectScanner {
         self.is_given_up
     }
 
+    /// Where the value begins that is being read, in so many unread bytes: what is before is not needed any more, nor is all of it where nothing
+    /// is kept.
+    pub fn wanted_from(&self, unread_bytes: usize) -> usize {
+        let is_kept = self.depth > 0 && !self.is_given_up;
+        if is_kept { self.start.min(unread_bytes) } else { unread_bytes }
+    }
+
     /// Whether the end of the stream would cut something off.
     pub fn is_inside(&self) -> bool {
         self.depth > 0 || self.is_broken
@@ -196,7 +203,11 @@ mod tests {
         ] {
             for size in 1..=text.len().max(1) {
                 let (found, inside) = found(text, size);
-                assert_eq!((found, inside), (expected.iter().map(|&s| s.to_owned()).collect(), is_inside), "{text:?} {size}");
+                assert_eq!(
+                    (found, inside),
+                    (expected.iter().map(|&s| s.to_owned()).collect(), is_inside),
+                    "{text:?} {size}"
+                );
             }
         }
     }

@@ -34,6 +34,7 @@ impl Builder<'_> {
         };
         let takes = |source: &&source::Config| match &source.kind {
             source::Kind::Forward(forward) => address.port() != 0 && forward.listen == Some(address),
+            source::Kind::Tcp(tcp) => address.port() != 0 && tcp.listen == address,
             source::Kind::Lines(_) => false,
         };
         if let Some(source) = sources.iter().find(takes) {
