@@ -45,6 +45,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The TCP address on which it listens.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match &self.kind {
+            Kind::Forward(config) => config.listen,
+            Kind::Tcp(config) => Some(config.listen),
+            Kind::Lines(_) => None,
+        }
+    }
+}
+
 /// What a source is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {

@@ -110,7 +110,7 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     };
     let view = Arc::new(view(&config, account.clone()));
     // Before the journal is opened, which may take time: how far the start has come is one of the things it tells.
-    let _admin = admin.map(|listener| admin::serve(listener, view.clone())).transpose().context("admin endpoints")?;
+    let _admin = admin::serve(admin, view.clone()).context("admin endpoints")?;
     let (journal, recovered) = open_journal(&config, &account).await?;
     view.journal_is_open(journal.writer.monitor(), recovered.clone());
     account.sources.extend(recovered);

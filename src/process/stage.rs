@@ -10,6 +10,7 @@ use crate::journal::block::{Block, Entry, Partition};
 use crate::record::{Kind, Record};
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
+use crate::telemetry::own;
 
 /// What a record takes as a rule, for the first guess of how many there will be.
 const USUAL_RECORD_BYTES: usize = 512;
@@ -60,6 +61,17 @@ pub(super) struct Tag {
     view: TagView,
     /// The container's name, from a FireLens tag.
     container: Option<Box<str>>,
+    /// Whether its records are our own log.
+    own: Own,
+}
+
+/// What is known of a tag's records.
+#[derive(Clone, Copy)]
+enum Own {
+    /// Nothing for sure, after so many looks.
+    Unknown(u8),
+    Yes,
+    No,
 }
 
 impl Stage {
@@ -80,6 +92,9 @@ impl Stage {
     }
 
     pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
+        if self.is_own_log(tag, record) {
+            return self.tally.lose(Reason::OwnLog);
+        }
         if let Some(line) = record.log_line() {
             self.parser.parse(line, record);
         }
@@ -95,11 +110,32 @@ impl Stage {
         self.pass_on(tag, record, fragment);
     }
 
-    fn pass_on(&mut self, tag: &[u8], record: &Record<'_>, fragment: &Fragment) {
-        self.tally.received += 1;
+    fn enter_tag(&mut self, tag: &[u8]) {
         if self.tag.as_ref().is_none_or(|known| *known.bytes != *tag) {
             self.tag = Some(Tag::new(tag, &self.pipeline));
         }
+    }
+
+    /// Whether the record is a line of our own log; decided with the first records of a tag.
+    fn is_own_log(&mut self, tag: &[u8], record: &Record<'_>) -> bool {
+        self.enter_tag(tag);
+        let Some(tag) = &mut self.tag else { return false };
+        let Own::Unknown(looks) = tag.own else { return matches!(tag.own, Own::Yes) };
+        let field = |name: &[u8]| record.get_by_name(name).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+        tag.own = match own::is_own(field(b"log"), field(b"container_id")) {
+            true => Own::Yes,
+            false if looks + 1 >= own::LOOKS_MAX => Own::No,
+            false => Own::Unknown(looks + 1),
+        };
+        if matches!(tag.own, Own::Yes) {
+            own::say(&tag.text);
+        }
+        matches!(tag.own, Own::Yes)
+    }
+
+    fn pass_on(&mut self, tag: &[u8], record: &Record<'_>, fragment: &Fragment) {
+        self.tally.received += 1;
+        self.enter_tag(tag);
         let Some(tag) = &self.tag else { return };
         match self.pipeline.router.decide(&tag.view, record) {
             Decision::Filtered(reason) => self.tally.lost[reason as usize] += 1,
@@ -123,7 +159,13 @@ impl Tag {
         pipeline.redactor.scrub_text(bytes, &mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
-        Self { bytes: bytes.into(), view: pipeline.router.for_tag(text.as_bytes()), text: text.into(), container }
+        Self {
+            bytes: bytes.into(),
+            view: pipeline.router.for_tag(text.as_bytes()),
+            text: text.into(),
+            container,
+            own: Own::Unknown(0),
+        }
     }
 }
 

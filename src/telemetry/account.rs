@@ -51,10 +51,12 @@ pub enum Reason {
     Sampled,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
     Duplicate,
+    /// Filtered: a line of this process's own log, which came back to it.
+    OwnLog,
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = Reason::Duplicate as usize + 1;
+pub const REASONS: usize = Reason::OwnLog as usize + 1;
 
 /// What becomes of a record for a given reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,7 @@ impl Reason {
         Self::Rule,
         Self::Sampled,
         Self::Duplicate,
+        Self::OwnLog,
     ];
 
     /// The label in metrics and logs.
@@ -119,13 +122,14 @@ impl Reason {
             Self::Rule => "rule",
             Self::Sampled => "sampled",
             Self::Duplicate => "repeated",
+            Self::OwnLog => "own_log",
         }
     }
 
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Duplicate => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Duplicate | Self::OwnLog => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry

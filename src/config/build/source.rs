@@ -221,20 +221,16 @@ impl Builder<'_> {
         if format == tcp::Format::Json && raw.separator.is_some() {
             self.refuse(&separator, "must not be set without `format = \"none\"`: objects need no separator");
         }
-        let written = raw.separator.as_deref().unwrap_or("\\n");
-        let separator =
-            unescaped(written).filter(|bytes| (1..=SEPARATOR_BYTES_MAX).contains(&bytes.len())).unwrap_or_else(|| {
-                self.refuse(
-                    &separator,
-                    format!("must be 1 to {SEPARATOR_BYTES_MAX} bytes, such as \"\\\\n\" or \"\\\\x00\""),
-                );
-                default.separator.to_vec()
-            });
+        let text = raw.separator.unwrap_or_else(|| "\n".to_owned());
+        if !(1..=SEPARATOR_BYTES_MAX).contains(&text.len()) {
+            self.refuse(&separator, format!("must be 1 to {SEPARATOR_BYTES_MAX} bytes"));
+        }
         let connections = default.connections_max as u64;
         tcp::Config {
             listen: listen.unwrap_or(default.listen),
             format,
-            separator: separator.into(),
+            // An empty one, which was refused, is found everywhere.
+            separator: if text.is_empty() { default.separator } else { text.into_bytes().into() },
             tag: raw.tag.unwrap_or_else(|| name.to_owned()),
             record_bytes_max: self.bytes_usize(table, "record_bytes_max", raw.record_bytes_max, MIB, KIB, 64 * MIB),
             connections_max: self.count(table, "connections_max", raw.connections_max, connections, 1, 65_536),
@@ -274,48 +270,6 @@ impl Builder<'_> {
                     self.refuse(&path, format!("must not be what source.{other} reads already"));
                 }
             }
-        }
-    }
-}
-
-/// Text with C's escapes replaced; none if one of them is unknown.
-fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        let (&escaped, behind) = rest.split_first()?;
-        rest = behind;
-        bytes.push(match escaped {
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'0' => 0,
-            b'\\' => b'\\',
-            b'x' => {
-                let (digits, behind) = rest.split_at_checked(2)?;
-                rest = behind;
-                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
-            }
-            _ => return None,
-        });
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescaped;
-
-    #[test]
-    fn separators_may_be_escaped() {
-        assert_eq!(unescaped("\\n\n##\\x1e\\\\").unwrap(), b"\n\n##\x1e\\");
-        for text in ["\\", "\\q", "\\x1", "\\xzz"] {
-            assert_eq!(unescaped(text), None, "{text}");
         }
     }
 }

@@ -100,7 +100,7 @@ pub struct Tcp {
     pub listen: Option<String>,
     /// What comes: `json` is objects, whose members become the fields; `none` is text, which becomes the field `log`. Default: `json`.
     pub format: Option<Format>,
-    /// With `none`: what ends a text; `\n`, `\r`, `\t`, `\0` and `\xHH` may be written as such. Default: a newline.
+    /// With `none`: what ends a text. Default: a newline.
     pub separator: Option<String>,
     /// Tag of the records. Default: the source's name.
     pub tag: Option<String>,
