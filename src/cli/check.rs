@@ -141,6 +141,17 @@ fn source(source: &source::Config) -> String {
                 forward.connections_max
             )
         }
+        source::Kind::Tcp(tcp) => {
+            let format = match tcp.format {
+                source::tcp::Format::Json => "JSON objects",
+                source::tcp::Format::None => "text",
+            };
+            let (size, connections) = (Size(tcp.record_bytes_max as u64), tcp.connections_max);
+            format!(
+                "{format} over tcp {}; tag {}, records up to {size}, {connections} connections",
+                tcp.listen, tcp.tag
+            )
+        }
         source::Kind::Lines(lines) => {
             let input = match &lines.input {
                 source::lines::Input::Stdin => "standard input".to_owned(),
