@@ -31,6 +31,8 @@ pub struct Given<'a> {
     pub config: Option<&'a Path>,
     /// `--fluent-bit-config`
     pub fluent_bit: Option<&'a Path>,
+    /// `--fluent-bit-sections`
+    pub sections: Option<&'a str>,
     /// `--fluent-bit-parsers`
     pub parsers: &'a [PathBuf],
     /// The environment, in its order.
@@ -83,17 +85,19 @@ impl Given<'_> {
                 // TOML, or what cannot be read: said there.
                 _ => return Source::Ours,
             },
+            (None, None) if self.sections.is_some() => None,
             (None, None) if flags.name_sources() || !flags.to.is_empty() => return Source::Ours,
             (None, None) => init::generated(&files).map(Path::to_owned),
         };
         match first {
             Some(path) if path == Path::new(init::FLUENTD) => return Source::Fluentd(path, files),
-            None if init.places.is_empty() => return Source::Ours,
+            None if init.places.is_empty() && self.sections.is_none() => return Source::Ours,
             _ => {}
         }
         let ignores = init.ignores_generated && self.fluent_bit.is_none() && self.config.is_none();
         let mut request = Request {
             files: first.filter(|_| !ignores).into_iter().collect(),
+            text: self.sections.unwrap_or_default().to_owned(),
             parsers: self.parsers.to_vec(),
             fallback: self.fallback(problems),
             from: files,

@@ -1,5 +1,5 @@
 //! Where files come from: the file system, below a root that tests choose, or the contents that are built in for the names
-//! that our image has (`/fluent-bit/configs/*`, `/fluent-bit/parsers/*`).
+//! that our image has (`/fluent-bit/configs/*`, `/fluent-bit/parsers/*`, `/ecs/*`).
 
 use std::borrow::Cow;
 use std::fs;
@@ -14,7 +14,56 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const MATCHES_MAX: usize = 256;
 
 /// Files of our image: used where the file system has none of this name.
-const BUILT_IN: &[(&str, &str)] = &[];
+const BUILT_IN: &[(&str, &str)] = &[
+    (
+        "/fluent-bit/configs/minimize-log-loss.conf",
+        include_str!("../../../image/fluent-bit/configs/minimize-log-loss.conf"),
+    ),
+    (
+        "/fluent-bit/configs/output-metrics-healthcheck.conf",
+        include_str!("../../../image/fluent-bit/configs/output-metrics-healthcheck.conf"),
+    ),
+    ("/fluent-bit/configs/parse-json.conf", include_str!("../../../image/fluent-bit/configs/parse-json.conf")),
+    (
+        "/fluent-bit/configs/plugin-and-storage-metrics-to-cloudwatch.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-and-storage-metrics-to-cloudwatch.conf"),
+    ),
+    (
+        "/fluent-bit/configs/plugin-metrics-parser.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-metrics-parser.conf"),
+    ),
+    (
+        "/fluent-bit/configs/plugin-metrics-to-cloudwatch.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-metrics-to-cloudwatch.conf"),
+    ),
+    ("/fluent-bit/parsers/parsers.conf", include_str!("../../../image/fluent-bit/parsers/parsers.conf")),
+    (
+        "/fluent-bit/parsers/parsers_ambassador.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_ambassador.conf"),
+    ),
+    ("/fluent-bit/parsers/parsers_cinder.conf", include_str!("../../../image/fluent-bit/parsers/parsers_cinder.conf")),
+    ("/fluent-bit/parsers/parsers_extra.conf", include_str!("../../../image/fluent-bit/parsers/parsers_extra.conf")),
+    ("/fluent-bit/parsers/parsers_java.conf", include_str!("../../../image/fluent-bit/parsers/parsers_java.conf")),
+    ("/fluent-bit/parsers/parsers_kafka.conf", include_str!("../../../image/fluent-bit/parsers/parsers_kafka.conf")),
+    ("/fluent-bit/parsers/parsers_mult.conf", include_str!("../../../image/fluent-bit/parsers/parsers_mult.conf")),
+    (
+        "/fluent-bit/parsers/parsers_multiline.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_multiline.conf"),
+    ),
+    (
+        "/fluent-bit/parsers/parsers_openstack.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_openstack.conf"),
+    ),
+    ("/ecs/amazon-es.conf", include_str!("../../../image/ecs/amazon-es.conf")),
+    ("/ecs/cloudwatch.conf", include_str!("../../../image/ecs/cloudwatch.conf")),
+    ("/ecs/ecs-metadata.conf", include_str!("../../../image/ecs/ecs-metadata.conf")),
+    ("/ecs/filter-parser.conf", include_str!("../../../image/ecs/filter-parser.conf")),
+    ("/ecs/firehose.conf", include_str!("../../../image/ecs/firehose.conf")),
+    ("/ecs/input-forward.conf", include_str!("../../../image/ecs/input-forward.conf")),
+    ("/ecs/kinesis.conf", include_str!("../../../image/ecs/kinesis.conf")),
+    ("/ecs/s3.conf", include_str!("../../../image/ecs/s3.conf")),
+    ("/ecs/service.conf", include_str!("../../../image/ecs/service.conf")),
+];
 
 /// Where files come from.
 #[derive(Clone, Debug, Default)]
