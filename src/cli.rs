@@ -14,9 +14,12 @@ use clap::{Parser, Subcommand};
 use crate::config::flags::Flags;
 use crate::source;
 
+pub mod called;
 pub mod check;
 pub mod completions;
+pub mod fluent_bit;
 pub mod healthcheck;
+pub mod http;
 pub mod iam;
 pub mod parse;
 pub mod run;
@@ -41,6 +44,9 @@ impl From<Exit> for ExitCode {
         Self::from(exit as u8)
     }
 }
+
+/// The variable that names the configuration file.
+pub const CONFIG_VARIABLE: &str = "MESHLENS_CONFIG";
 
 const ABOUT: &str = "A log router for Amazon ECS that understands Envoy";
 const LONG_ABOUT: &str = "A log router for Amazon ECS that understands Envoy.
@@ -123,7 +129,7 @@ pub enum Command {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML); see `meshlens schema` and docs/configuration.md
-    #[arg(long, short, value_name = "FILE", env = "MESHLENS_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub config: Option<OsString>,
     /// The rest.
     #[command(flatten)]
@@ -153,9 +159,15 @@ impl ConfigArgs {
     }
 }
 
-/// Reads the command line, does what it says, and ends with an [`Exit`].
+/// Does what the name and the command line say.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    called::main(&arguments).unwrap_or_else(|| meshlens(&arguments))
+}
+
+/// Reads meshlens's own command line, does what it says, and ends with an [`Exit`].
+fn meshlens(arguments: &[OsString]) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no failures; a closed stdout is none either.
