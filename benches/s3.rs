@@ -42,7 +42,7 @@ fn block() -> Block {
         );
         block.bytes.extend_from_slice(line.as_bytes());
         let end = u32::try_from(block.bytes.len()).unwrap_or(u32::MAX);
-        block.index.push(Entry { time_ms: TIME_MS + i64::from(i), sinks: 1, end, partition: i / 50 % 2 });
+        block.index.push(Entry { time_ns: (TIME_MS + i64::from(i)) * 1_000_000, sinks: 1, end, partition: i / 50 % 2 });
     }
     block
 }

@@ -6,12 +6,13 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::flags::Flags;
+use crate::config::given::Given;
 use crate::source;
 
 pub mod called;
@@ -74,6 +75,8 @@ Exit codes:
 
 Environment:
   MESHLENS_CONFIG   the configuration file, if --config is not given
+  MESHLENS_SET      more of --set, one a line or between `;`
+  MESHLENS_FALLBACK the sink, as --to writes it, for outputs of Fluent Bit that are not supported
   MESHLENS_LOG      how much meshlens says of itself: off, error, warn, info, debug, trace
   AWS_…             credentials, region and endpoints, as for every AWS SDK";
 
@@ -131,6 +134,15 @@ pub struct ConfigArgs {
     /// Configuration file (TOML); see `meshlens schema` and docs/configuration.md
     #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub config: Option<OsString>,
+    /// Configuration of Fluent Bit to read instead, as the ECS agent writes it for FireLens
+    #[arg(long, value_name = "FILE")]
+    pub fluent_bit_config: Option<PathBuf>,
+    /// File with parsers of Fluent Bit (repeatable)
+    #[arg(long, short = 'R', value_name = "FILE")]
+    pub fluent_bit_parsers: Vec<PathBuf>,
+    /// Text of sections that Fluent Bit's command line holds; see [`fluent_bit`]
+    #[arg(long, value_name = "TEXT", hide = true, default_value = "", hide_default_value = true)]
+    pub fluent_bit_sections: String,
     /// The rest.
     #[command(flatten)]
     pub flags: Flags,
@@ -142,16 +154,24 @@ impl ConfigArgs {
     /// # Errors
     /// Everything that is wrong has been said on stderr.
     pub fn load(&self) -> Result<crate::config::Loaded, Exit> {
-        let variables = |name: &str| std::env::var(name).ok();
-        // An empty MESHLENS_CONFIG is none.
-        let file = self.config.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+        // What is no UTF-8 is no name or value of ours.
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let given = Given {
+            // An empty MESHLENS_CONFIG is none.
+            config: self.config.as_deref().filter(|path| !path.is_empty()).map(Path::new),
+            fluent_bit: self.fluent_bit_config.as_deref(),
+            parsers: &self.fluent_bit_parsers,
+            sections: &self.fluent_bit_sections,
+            environment: &environment,
+        };
         let refuse = |problems: &dyn Display, count: usize| {
             let plural = if count == 1 { "" } else { "s" };
             say(format_args!("{problems}\nmeshlens: {count} configuration error{plural}; nothing was started"));
             Exit::Usage
         };
-        let loaded =
-            crate::config::load(file, &self.flags, &variables).map_err(|problems| refuse(&problems, problems.len()))?;
+        let loaded = given.load(&self.flags).map_err(|problems| refuse(&problems, problems.len()))?;
         let sources = loaded.config.sources.iter();
         let wrong: Vec<String> =
             sources.filter_map(|each| Some(format!("source.{}: {}", each.name, source::verify(each).err()?))).collect();

@@ -1,12 +1,12 @@
 //! The configuration: what a user writes, checked as a whole, becomes one [`Config`] of built values.
 //!
 //! ```text
-//! file (toml) ─┐
-//! flags ───────┼─► document (tree with origins) ─► deserialize ─► raw (typed, optional) ─► build ─► Config
-//! --set ───────┘                                        └── every problem, with file and line ──┘
+//! file (toml, fluent_bit) ─┐
+//! flags ───────────────────┼─► document (tree with origins) ─► deserialize ─► raw (typed, optional) ─► build ─► Config
+//! --set ───────────────────┘                                        └── every problem, with file and line ──┘
 //! ```
 //!
-//! Nothing is bound, opened for writing or sent before a [`Config`] exists. `${VAR}` is not replaced.
+//! Nothing is bound, opened for writing or sent before a [`Config`] exists. `${VAR}` is not replaced in TOML.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +16,9 @@ pub mod build;
 pub mod deserialize;
 pub mod document;
 pub mod flags;
+pub mod fluent_bit;
+pub mod fluentd;
+pub mod given;
 pub mod problem;
 pub mod quantity;
 pub mod raw;
@@ -33,10 +36,14 @@ pub const FORWARD_PORT: u16 = 24224;
 pub struct Config {
     /// Sources; at least one.
     pub sources: Vec<crate::source::Config>,
+    /// What is recognised.
+    pub parse: crate::process::Parse,
     /// Redaction.
     pub redact: crate::redact::Config,
     /// Enrichment.
     pub enrich: crate::enrich::Config,
+    /// Filters.
+    pub filter: crate::filter::Config,
     /// Routing.
     pub route: crate::route::Config,
     /// The journal.
@@ -95,18 +102,33 @@ pub fn load_text(
 ) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
     let file = file.map(|(name, text)| toml::parse(name, text, &mut problems));
-    let is_toml = problems.is_empty();
-    let mut warnings = Vec::new();
+    let is_whole = problems.is_empty();
+    load_tree(file, is_whole, problems, Vec::new(), flags, variables)
+}
+
+/// As [`load`], with a file that was read into a tree, and what was found in doing so. What is missing in a tree that is not
+/// whole is not said: it may stand in the part that could not be read.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_tree(
+    file: Option<Node>,
+    is_whole: bool,
+    mut problems: Problems,
+    mut warnings: Vec<String>,
+    flags: &flags::Flags,
+    variables: Variables<'_>,
+) -> Result<Loaded, Problems> {
     let mut document = flags::assemble(file, flags, &mut problems, &mut warnings);
     let mut found = Problems::default();
     let root = deserialize::read::<raw::Root>(&mut document, &mut found);
-    // A line that is no TOML leaves a stump behind that means nothing.
+    // A line that cannot be read leaves a stump behind that means nothing.
     problems.extend_except_same_place(found);
-    // What is missing may stand in a part that is no TOML.
-    let Some(root) = root.filter(|_| is_toml) else { return Err(problems.sorted()) };
-    let mut builder = Builder::new(&document, variables, problems, warnings);
+    let Some(root) = root.filter(|_| is_whole) else { return Err(problems.sorted()) };
+    let mut builder = Builder::new(&document, variables, Problems::default(), warnings);
     let mut config = builder.build(root);
-    let (problems, warnings) = (builder.problems, builder.warnings);
+    let (found, warnings) = (builder.problems, builder.warnings);
+    problems.extend_except_same_place(found);
     if !problems.is_empty() {
         return Err(problems.sorted());
     }

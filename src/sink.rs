@@ -20,6 +20,7 @@ pub mod s3;
 pub mod search;
 pub mod stdout;
 pub mod template;
+pub mod unsupported;
 
 /// One configured sink.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,7 @@ impl Config {
             Kind::Firehose(config) => config.concurrency.saturating_mul(config.batch_bytes_max),
             Kind::S3(config) => s3::deliver::memory_bytes_max(config.part_bytes),
             Kind::File(_) => s3::deliver::memory_bytes_max(0),
-            Kind::Stdout | Kind::Discard => 0,
+            Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => 0,
         }
     }
 
@@ -52,7 +53,7 @@ impl Config {
                 file::Layout::S3 { key, .. } => vec![key],
                 file::Layout::Firehose { .. } => Vec::new(),
             },
-            Kind::Firehose(_) | Kind::Stdout | Kind::Discard => Vec::new(),
+            Kind::Firehose(_) | Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => Vec::new(),
         }
     }
 }
@@ -72,6 +73,8 @@ pub enum Kind {
     Stdout,
     /// Nowhere; counted as delivered.
     Discard,
+    /// Nowhere, since this program lacks the output that was asked for; counted as dropped.
+    Unsupported(unsupported::Config),
 }
 
 impl Kind {
@@ -84,6 +87,7 @@ impl Kind {
             Self::File(_) => "file",
             Self::Stdout => "stdout",
             Self::Discard => "discard",
+            Self::Unsupported(_) => "unsupported",
         }
     }
 
@@ -94,7 +98,7 @@ impl Kind {
             Self::CloudwatchLogs(config) => Some(("batch_timeout", config.batch_timeout)),
             Self::Firehose(config) => Some(("batch_timeout", config.batch_timeout)),
             Self::S3(config) => Some(("object_age_max", config.object_age_max)),
-            Self::File(_) | Self::Stdout | Self::Discard => None,
+            Self::File(_) | Self::Stdout | Self::Discard | Self::Unsupported(_) => None,
         }
     }
 }

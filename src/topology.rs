@@ -251,6 +251,8 @@ impl Running {
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
         let partition_keys = partition_keys(&config.sinks);
         let stages = process::Config {
+            filter: config.filter.clone(),
+            parse: config.parse,
             redact: config.redact.clone(),
             enrich: config.enrich.clone(),
             route: config.route.clone(),
@@ -457,6 +459,7 @@ async fn run_sink(kind: sink::Kind, context: sink::Context) -> anyhow::Result<()
         sink::Kind::File(config) => sink::file::run(config, context).await,
         sink::Kind::Stdout => sink::stdout::run(context).await,
         sink::Kind::Discard => sink::stdout::discard(context).await,
+        sink::Kind::Unsupported(config) => sink::unsupported::run(&config, context).await,
     }
     .map_err(anyhow::Error::from)
 }

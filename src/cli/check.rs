@@ -232,6 +232,7 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
         }
         Kind::Stdout => "stdout".to_owned(),
         Kind::Discard => "discard".to_owned(),
+        Kind::Unsupported(config) => format!("unsupported: drops what would go to {}", config.plugin),
     };
     format!("{}: {what}", sink.name)
 }

@@ -16,11 +16,12 @@ use super::raw;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
-use crate::{journal, redact};
+use crate::{journal, process, redact};
 
 mod admin;
 mod enrich;
 mod file_sink;
+mod filter;
 mod route;
 mod sink;
 mod source;
@@ -61,14 +62,17 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
+        let filter = self.filters(root.filter.unwrap_or_default());
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
+            parse: parse(&root.parse.unwrap_or_default()),
             redact: self.redact(root.redact.unwrap_or_default()),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
+            filter,
             route,
             journal: self.journal(&root.journal.unwrap_or_default()),
             dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),
@@ -209,6 +213,10 @@ impl<'a> Builder<'a> {
 
     fn redact(&mut self, raw: raw::Redact) -> redact::Config {
         let table = Path::root().key("redact");
+        let application = match raw.application {
+            None | Some(raw::Application::Scrub) => redact::Application::Scrub,
+            Some(raw::Application::Pass) => redact::Application::Pass,
+        };
         let query = raw.query.unwrap_or(raw::Query::Strip);
         if query != raw::Query::Keep && raw.parameters.is_some() {
             self.refuse(&table.key("parameters"), "must not be set unless `query` is \"keep\"");
@@ -233,7 +241,7 @@ impl<'a> Builder<'a> {
                 redact::Policy::Hash { key: key.unwrap_or(Secret(Box::default())) }
             }
         };
-        redact::Config { query }
+        redact::Config { query, application }
     }
 
     fn kept_parameters(&mut self, table: &Path, parameters: Option<Vec<String>>) -> Vec<String> {
@@ -349,8 +357,13 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What is recognised.
+fn parse(raw: &raw::Parse) -> process::Parse {
+    process::Parse { envoy: raw.envoy.unwrap_or(true), application: raw.application.unwrap_or(true) }
+}
+
 /// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.
-fn system_hostname(variables: Variables<'_>) -> String {
+pub fn system_hostname(variables: Variables<'_>) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     kernel
         .map(|name| name.trim().to_owned())
@@ -361,5 +374,7 @@ fn system_hostname(variables: Variables<'_>) -> String {
 
 /// Whether a name of a source or sink can stand in metrics, templates and `--set` without quotes.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }

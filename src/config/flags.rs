@@ -48,7 +48,8 @@ pub struct Flags {
 }
 
 impl Flags {
-    fn name_sources(&self) -> bool {
+    /// Whether sources are named.
+    pub fn name_sources(&self) -> bool {
         !(self.forward.is_empty() && self.forward_unix.is_empty() && self.input.is_empty())
     }
 
@@ -193,15 +194,14 @@ fn add_sinks(tree: &mut Node, flags: &Flags, problems: &mut Problems, warnings: 
             problems.push(Problem::of_place(shown(true), "must not be given twice"));
             continue;
         }
-        match sink(spec) {
+        match sink_node(spec, &shown(false)) {
             Err(must) => problems.push(Problem::of_place(shown(true), must)),
-            Ok((kind, keys)) => {
-                let mut sink = Node::table(shown(false));
-                sink.insert("type", Node::text(kind, shown(false)));
-                for (key, value) in keys {
-                    sink.insert(key, Node::text(value, shown(false)));
-                }
-                sinks.insert(&free_name(&sinks, kind), sink);
+            Ok(sink) => {
+                let kind = match sink.get("type").map(|kind| &kind.value) {
+                    Some(Value::Text(kind)) => kind.clone(),
+                    _ => String::new(),
+                };
+                sinks.insert(&free_name(&sinks, &kind), sink);
             }
         }
     }
@@ -225,6 +225,18 @@ fn free_name(table: &Node, base: &str) -> String {
 }
 
 type Keys = Vec<(&'static str, String)>;
+
+/// A `--to` value as a sink that stands at `origin`.
+///
+/// # Errors
+/// What it must be.
+pub fn sink_node(spec: &str, origin: &Origin) -> Result<Node, String> {
+    let (kind, keys) = sink(spec)?;
+    let mut node = Node::table(origin.clone());
+    node.insert("type", Node::text(kind, origin.clone()));
+    keys.into_iter().for_each(|(key, value)| node.insert(key, Node::text(value, origin.clone())));
+    Ok(node)
+}
 
 /// A `--to` value as the keys of a sink.
 fn sink(spec: &str) -> Result<(&'static str, Keys), String> {

@@ -59,11 +59,11 @@ impl Problem {
         Self { origin: Some(origin), text: format!("{path}: unknown key, {hint}") }
     }
 
-    fn order(&self) -> (u8, usize) {
+    fn order(&self) -> (u8, &str, usize) {
         match &self.origin {
-            None => (0, 0),
-            Some(Origin::File { line, .. }) => (1, *line),
-            Some(Origin::Flag { .. }) => (2, 0),
+            None => (0, "", 0),
+            Some(Origin::File { name, line }) => (1, name, *line),
+            Some(Origin::Flag { .. }) => (2, "", 0),
         }
     }
 }
@@ -113,8 +113,17 @@ impl Problems {
 
     /// Puts them into the order in which a reader meets them.
     pub fn sorted(mut self) -> Self {
-        self.0.sort_by_key(Problem::order);
+        self.0.sort_by(|one, other| one.order().cmp(&other.order()));
         self
+    }
+}
+
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

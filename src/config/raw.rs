@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::quantity::{Period, Size};
 
+pub mod filter;
 pub mod route;
 pub mod sink;
 pub mod source;
@@ -25,8 +26,12 @@ pub struct Root {
     pub source: Option<Named<source::Source>>,
     /// Sinks by name: `[sink.NAME]`; at most 64. Default: `stdout` and three `file` sinks under `out/`.
     pub sink: Option<Named<sink::Sink>>,
+    /// Filters in order: `[[filter]]`, with the keys and the semantics of Fluent Bit. Default: none.
+    pub filter: Option<Vec<filter::Filter>>,
     /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
     pub route: Option<Vec<route::Rule>>,
+    /// What is recognised.
+    pub parse: Option<Parse>,
     /// Redaction of query strings.
     pub redact: Option<Redact>,
     /// Fields added to every record.
@@ -45,6 +50,16 @@ pub struct Root {
     pub hostname: Option<String>,
 }
 
+/// What is recognised in log lines.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parse {
+    /// Recognise the access logs of Envoy, and Envoy's own log. Default: true.
+    pub envoy: Option<bool>,
+    /// Mark lines of Envoy's own log with `log_type` and `level`. Default: true; false where a FireLens configuration is run, so that they pass as they came.
+    pub application: Option<bool>,
+}
+
 /// Redaction of query strings, before anything stores or prints a record.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +72,18 @@ pub struct Redact {
     pub hash_key: Option<String>,
     /// With `hash`: the environment variable that holds the key.
     pub hash_key_env: Option<String>,
+    /// What happens to lines that are neither access logs nor Envoy's own. Default: `scrub`; `pass` where a FireLens configuration is run.
+    pub application: Option<Application>,
+}
+
+/// What happens to lines that are neither access logs nor Envoy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Application {
+    /// Redacted as text.
+    Scrub,
+    /// Passed on byte for byte, unless anything on the same stream (tag of a connection) looked like Envoy's before, or the tag begins with `ecs-service-connect`: such a stream is redacted.
+    Pass,
 }
 
 /// What happens to a query string.

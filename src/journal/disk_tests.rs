@@ -36,7 +36,7 @@ fn block(records: &[SinkSet], position: Option<u64>) -> Block {
     };
     for &sinks in records {
         block.bytes.extend_from_slice(b"{\"a\":\"0123456789\"}\n");
-        block.index.push(Entry { time_ms: 0, sinks, end: block.bytes.len() as u32, partition: 0 });
+        block.index.push(Entry { time_ns: 0, sinks, end: block.bytes.len() as u32, partition: 0 });
         block.sinks |= sinks;
     }
     block

@@ -30,7 +30,8 @@ pub fn write_json(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-enum Head<'a> {
+/// A scalar, or the head of a container.
+pub(crate) enum Head<'a> {
     Nil,
     Bool(bool),
     Int(i64),
@@ -43,8 +44,9 @@ enum Head<'a> {
     Ext(i8, &'a [u8]),
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+/// Reads values one after the other.
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
@@ -78,7 +80,8 @@ impl<'a> Reader<'a> {
         Some(Head::Ext(kind.cast_signed(), self.take(length)?))
     }
 
-    fn head(&mut self) -> Option<Head<'a>> {
+    /// The next value, or the head of it.
+    pub(crate) fn head(&mut self) -> Option<Head<'a>> {
         let [first] = self.array::<1>()?;
         Some(match first {
             0x00..=0x7f => Head::UInt(first.into()),
@@ -115,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over so many values, however deep they nest.
-    fn skip(&mut self, values: u64) -> Option<()> {
+    pub(crate) fn skip(&mut self, values: u64) -> Option<()> {
         let mut pending = values;
         while pending > 0 {
             pending -= 1;

@@ -45,10 +45,14 @@ pub enum Reason {
     SinkRemoved,
     /// Dropped: a part of the journal on disk could not be read; its records are not known, so each gap counts once.
     Corrupt,
+    /// Dropped: its output is of a kind that this program does not have.
+    UnsupportedOutput,
     /// Filtered: a rule drops it, or no rule matches.
     Rule,
     /// Filtered: left out by sampling.
     Sampled,
+    /// Filtered: it became part of a record that was put together from several lines.
+    Joined,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
     Duplicate,
 }
@@ -96,8 +100,10 @@ impl Reason {
         Self::RetriesExhausted,
         Self::SinkRemoved,
         Self::Corrupt,
+        Self::UnsupportedOutput,
         Self::Rule,
         Self::Sampled,
+        Self::Joined,
         Self::Duplicate,
     ];
 
@@ -116,8 +122,10 @@ impl Reason {
             Self::RetriesExhausted => "retries_exhausted",
             Self::SinkRemoved => "sink_removed",
             Self::Corrupt => "corrupt",
+            Self::UnsupportedOutput => "unsupported_output",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
+            Self::Joined => "joined",
             Self::Duplicate => "repeated",
         }
     }
@@ -125,7 +133,7 @@ impl Reason {
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Duplicate => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Joined | Self::Duplicate => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry
@@ -133,7 +141,8 @@ impl Reason {
             | Self::TooLarge
             | Self::RetriesExhausted
             | Self::SinkRemoved
-            | Self::Corrupt => Fate::Dropped,
+            | Self::Corrupt
+            | Self::UnsupportedOutput => Fate::Dropped,
         }
     }
 }

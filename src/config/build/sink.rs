@@ -9,7 +9,7 @@ use crate::config::quantity::{Period, Size};
 use crate::config::raw::{self, sink as raw_sink};
 use crate::journal::block::SINKS_MAX;
 use crate::sink::template::Template;
-use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, s3};
+use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, s3, unsupported};
 
 const KIB: u64 = 1 << 10;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -70,6 +70,10 @@ impl Builder<'_> {
                 raw_sink::Sink::File(raw) => Kind::File(self.file(&table, raw)),
                 raw_sink::Sink::Stdout(_) => Kind::Stdout,
                 raw_sink::Sink::Discard(_) => Kind::Discard,
+                raw_sink::Sink::Unsupported(raw) => {
+                    let plugin = self.required(&table, "plugin", raw.plugin, "must be the name of an output");
+                    Kind::Unsupported(unsupported::Config { plugin })
+                }
             };
             sinks.push(sink::Config { name, kind });
         }

@@ -22,12 +22,23 @@ pub enum Sink {
     Stdout(Nothing),
     /// Nowhere; counted as delivered.
     Discard(Nothing),
+    /// Nowhere, since this program lacks the output that was asked for; counted as dropped (`unsupported_output`).
+    Unsupported(Unsupported),
 }
 
 /// A sink without keys of its own.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
+
+/// An output that this program does not have.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unsupported {
+    /// Name of the output, for messages. Required.
+    #[schemars(required)]
+    pub plugin: Option<String>,
+}
 
 /// Amazon CloudWatch Logs.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

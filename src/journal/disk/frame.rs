@@ -3,7 +3,7 @@
 //! ```text
 //! frame     magic u32 | kind u8, 3 zero | length u32 | checksum u32 | sequence u64 | body of `length` bytes
 //!
-//! block     open u64 | received i64 (ms) | source u16 | position? | ids | partitions | records u32 | (time i64, sinks u64, end u32, partition u32)* | lines
+//! block     open u64 | received i64 (ms) | source u16 | position? | ids | partitions | records u32 | (time i64 (ns), sinks u64, end u32, partition u32)* | lines
 //! settled   sink u16 | span*                    span = sequence u64, record u32, sequence u64, record u32
 //! note      sink u16 | key | value
 //! forgotten sink u16 | key
@@ -184,7 +184,7 @@ impl<W: io::Write> Encoder<W> {
         put_length(buffer, block.index.len());
         buffer.reserve(block.index.len() * ENTRY_BYTES);
         for entry in &block.index {
-            buffer.extend_from_slice(&entry.time_ms.to_le_bytes());
+            buffer.extend_from_slice(&entry.time_ns.to_le_bytes());
             buffer.extend_from_slice(&entry.sinks.to_le_bytes());
             buffer.extend_from_slice(&entry.end.to_le_bytes());
             buffer.extend_from_slice(&entry.partition.to_le_bytes());
@@ -455,7 +455,7 @@ impl<'a> Fields<'a> {
     }
 
     fn entry(&mut self) -> Option<Entry> {
-        Some(Entry { time_ms: self.u64()? as i64, sinks: self.u64()?, end: self.u32()?, partition: self.u32()? })
+        Some(Entry { time_ns: self.u64()? as i64, sinks: self.u64()?, end: self.u32()?, partition: self.u32()? })
     }
 
     fn place(&mut self) -> Option<Place> {

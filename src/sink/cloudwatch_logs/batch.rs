@@ -178,7 +178,7 @@ impl Batches for Open {
                 continue;
             };
             // The API takes no time before 1970; as the oldest it is rejected for its age alone, not with its whole batch.
-            let time_ms = entry.time_ms.max(0);
+            let time_ms = entry.time_ms().max(0);
             let mut place = match current.take() {
                 Some(same) if same.partition == entry.partition && self.same_batch(&same, time_ms) => same,
                 other => {

@@ -115,7 +115,7 @@ impl Streams {
             // The partition and period that `name` is rendered for.
             let mut rendered = None;
             for (i, entry) in block.index.iter().enumerate().filter(|(_, entry)| entry.sinks & bit != 0) {
-                let key = (entry.partition, period_ms.map(|period| entry.time_ms.div_euclid(period)));
+                let key = (entry.partition, period_ms.map(|period| entry.time_ms().div_euclid(period)));
                 if rendered != Some(key) {
                     rendered = Some(key);
                     let scope = Scope {
@@ -123,7 +123,7 @@ impl Streams {
                         partition_keys: &self.ctx.partition_keys,
                         metadata: &metadata,
                         hostname: &self.ctx.hostname,
-                        time_ms: entry.time_ms,
+                        time_ms: entry.time_ms(),
                     };
                     name.clear();
                     self.group.render_into(&scope, Style::Path, &mut name);
@@ -131,7 +131,7 @@ impl Streams {
                     self.stream.render_into(&scope, Style::Path, &mut name);
                     name.push_str(".jsonl");
                 }
-                let event = (entry.time_ms, at, i);
+                let event = (entry.time_ms(), at, i);
                 match files.get_mut(&name) {
                     Some(events) => events.push(event),
                     None => drop(files.insert(name.clone(), vec![event])),

@@ -215,7 +215,7 @@ impl Objects {
         for (i, entry) in (0u32..).zip(&block.index) {
             let end = entry.end as usize;
             if entry.sinks & bit != 0 {
-                let time_ms = if self.plan.dates == Dates::Event { entry.time_ms } else { around.arrival_ms };
+                let time_ms = if self.plan.dates == Dates::Event { entry.time_ms() } else { around.arrival_ms };
                 let target = match (self.find_returning(sequence, i), way) {
                     (Some(target), _) => target,
                     (None, Some(way)) if way.leads(entry.partition, time_ms) => Target::Slot(way.slot),

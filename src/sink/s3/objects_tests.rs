@@ -40,7 +40,7 @@ fn block(number: &mut usize, lines: &[Line]) -> Block {
         block.bytes.extend_from_slice(text.as_bytes());
         let sinks = if *ours { 1 << SINK | 1 } else { 1 };
         let end = u32::try_from(block.bytes.len()).unwrap();
-        block.index.push(Entry { time_ms: hour * HOUR_MS + 7, sinks, end, partition: *partition });
+        block.index.push(Entry { time_ns: (hour * HOUR_MS + 7) * 1_000_000, sinks, end, partition: *partition });
         block.sinks |= sinks;
     }
     block.partitions = (0..8).map(|n| Partition { tag: format!("t{n}").into(), values: [].into() }).collect();
@@ -288,8 +288,8 @@ fn times_at_the_ends_of_the_clock_do_no_harm() {
     let mut objects = Objects::new(plan("%Y-%H/"), Vec::new());
     let mut number = 0;
     let mut block = block(&mut number, &[(0, 0, true, 1); 3]);
-    for (entry, time_ms) in block.index.iter_mut().zip([i64::MIN, i64::MAX, 0]) {
-        entry.time_ms = time_ms;
+    for (entry, time_ns) in block.index.iter_mut().zip([i64::MIN, i64::MAX, 0]) {
+        entry.time_ns = time_ns;
     }
     append(&mut objects, 1, &block, Instant::now());
     let mut out = Vec::new();

@@ -257,7 +257,7 @@ fn blocks(lines: &[Vec<Line>]) -> Vec<Block> {
             number += 1;
             let sinks = if *is_ours { 1 << SINK | 1 } else { 1 };
             let end = u32::try_from(block.bytes.len()).unwrap();
-            block.index.push(Entry { time_ms: hour * HOUR_MS, sinks, end, partition: *partition });
+            block.index.push(Entry { time_ns: hour * HOUR_MS * 1_000_000, sinks, end, partition: *partition });
         }
         block.partitions = (0..4).map(|n| Partition { tag: format!("t{n}").into(), values: [].into() }).collect();
         block

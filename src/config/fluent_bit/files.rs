@@ -1,0 +1,124 @@
+//! Where files come from: the file system, below a root that tests choose, or the contents that are built in for the names
+//! that our image has (`/fluent-bit/configs/*`, `/fluent-bit/parsers/*`).
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use globset::GlobBuilder;
+
+/// A configuration file may be this large.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// A wildcard may name this many files.
+const MATCHES_MAX: usize = 256;
+
+/// Files of our image: used where the file system has none of this name.
+const BUILT_IN: &[(&str, &str)] = &[];
+
+/// Where files come from.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// Absolute paths are looked for below this first.
+    pub root: Option<PathBuf>,
+}
+
+impl Files {
+    /// The path in the file system for a path as written.
+    pub fn place(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) if path.is_absolute() => {
+                let below = root.join(path.strip_prefix("/").unwrap_or(path));
+                if below.exists() { below } else { path.to_owned() }
+            }
+            _ => path.to_owned(),
+        }
+    }
+
+    /// Whether there is such a file.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.place(path).is_file() || built_in(path).is_some()
+    }
+
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// In words, without the path.
+    pub fn read(&self, path: &Path) -> Result<Cow<'static, str>, String> {
+        let place = self.place(path);
+        if !place.exists()
+            && let Some(text) = built_in(path)
+        {
+            return Ok(Cow::Borrowed(text));
+        }
+        let length = fs::metadata(&place).map_err(|error| error.to_string())?;
+        if length.is_file() && length.len() > FILE_BYTES_MAX {
+            return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
+        }
+        let bytes = fs::read(&place).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error()))?;
+        Ok(Cow::Owned(text))
+    }
+
+    /// The same file for two paths to it.
+    pub fn identity(&self, path: &Path) -> PathBuf {
+        let place = self.place(path);
+        fs::canonicalize(&place).unwrap_or(place)
+    }
+
+    /// The files that a path with wildcards names, in order of their names.
+    pub fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        let mut found = vec![PathBuf::new()];
+        for component in pattern.components() {
+            let Component::Normal(name) = component else {
+                found.iter_mut().for_each(|path| path.push(component));
+                continue;
+            };
+            let name = name.to_string_lossy();
+            found = if name.contains(['*', '?', '[']) {
+                found.iter().flat_map(|directory| self.matching(directory, &name)).take(MATCHES_MAX).collect()
+            } else {
+                found.into_iter().map(|path| path.join(&*name)).collect()
+            };
+        }
+        found.retain(|path| self.exists(path));
+        found
+    }
+
+    fn matching(&self, directory: &Path, name: &str) -> Vec<PathBuf> {
+        let Ok(glob) = GlobBuilder::new(name).literal_separator(true).build() else { return Vec::new() };
+        let glob = glob.compile_matcher();
+        let place = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { self.place(directory) };
+        let entries = fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let mut paths: Vec<PathBuf> = entries
+            .filter(|entry| glob.is_match(entry) && !entry.to_string_lossy().starts_with('.'))
+            .map(|entry| directory.join(entry))
+            .collect();
+        paths.sort();
+        paths
+    }
+}
+
+fn built_in(path: &Path) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_stand_in_any_part_and_absolute_paths_have_a_root() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["etc/a/x.conf", "etc/b/y.conf", "etc/b/.z.conf", "etc/b/z.txt"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        let files = Files { root: Some(root.path().to_owned()) };
+        let found = files.expand(Path::new("/etc/*/*.conf"));
+        assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
+        assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");
+        assert!(files.expand(Path::new("/nowhere/*.conf")).is_empty());
+        assert!(files.read(Path::new("/etc/a")).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! `[FILTER]`: in order.
+
+use super::section::Section;
+use super::table::{self, Stage};
+use super::translate::{Translation, append};
+use super::values;
+use crate::config::document::{Node, Value};
+
+/// All `[FILTER]`s.
+pub fn filters(translation: &mut Translation, sections: &[Section]) {
+    let mut enrich: Vec<(&str, Node)> = Vec::new();
+    for section in sections.iter().filter(|section| section.name == "FILTER") {
+        let Some(plugin) = table::plugin(Stage::Filter, section.plugin()) else {
+            if section.plugin().is_empty() {
+                translation.refuse(section, "needs a `Name`");
+            } else {
+                translation.warn(section, "this filter is not supported: records pass it unchanged");
+            }
+            continue;
+        };
+        let mut node = Node::table(section.origin.clone());
+        node.insert("type", Node::text(plugin.name, section.origin.clone()));
+        translation.entries(section, &[plugin.keys, table::common(Stage::Filter)], &mut node);
+        if node.get("match").is_none() && node.get("match_regex").is_none() {
+            translation.warn(section, "has no `Match`: it does nothing, as in Fluent Bit");
+            continue;
+        }
+        match plugin.name {
+            "aws" => aws(translation, section, &mut enrich),
+            "ecs" => ecs(translation, section, &mut enrich),
+            _ => {
+                if own(translation, section, plugin.name, &mut node) {
+                    append(&mut translation.tree, "filter", node);
+                }
+            }
+        }
+    }
+    for (name, node) in enrich {
+        let is_there = translation.tree.get("enrich").and_then(|enrich| enrich.get("ecs"));
+        let is_listed = |node: &Node| match &node.value {
+            Value::List(list) => list.iter().any(|element| element.value == Value::Text(name.to_owned())),
+            _ => false,
+        };
+        if !is_there.is_some_and(is_listed) {
+            let origin = node.origin.clone();
+            let mut table = translation.tree.remove("enrich").unwrap_or_else(|| Node::table(origin));
+            append(&mut table, "ecs", node);
+            translation.tree.insert("enrich", table);
+        }
+    }
+}
+
+/// What a filter's own keys become beside the table; whether there is anything to do.
+fn own(translation: &mut Translation, section: &Section, plugin: &str, node: &mut Node) -> bool {
+    match plugin {
+        "record_modifier" => record_modifier(translation, section, node),
+        "modify" => {
+            modify(section, node);
+            true
+        }
+        "grep" | "nest" | "multiline" => {
+            for key in ["logical_op", "operation", "mode"] {
+                if let Some(entry) = section.get(key).filter(|entry| !entry.value.is_empty()) {
+                    node.insert(key, Node::text(entry.value.to_ascii_lowercase(), entry.origin.clone()));
+                }
+            }
+            if plugin == "multiline"
+                && node.get("mode").is_some_and(|mode| mode.value == Value::Text("partial_message".into()))
+            {
+                // Lines that Docker split are joined before any filter.
+                translation.warn(section, "partial messages are joined without this filter");
+                return false;
+            }
+            true
+        }
+        _ => true,
+    }
+}
+
+/// A record without a value: Fluent Bit does not start; a variable that is not set is no reason for that.
+fn record_modifier(translation: &mut Translation, section: &Section, node: &mut Node) -> bool {
+    for entry in section.entries.iter().filter(|entry| entry.key == "record") {
+        let (key, value) = entry.value.split_once([' ', '\t']).unwrap_or((&entry.value, ""));
+        if !value.trim().is_empty() {
+            append(node, "record", Node::text(&entry.value, entry.origin.clone()));
+        } else if entry.written.contains("${") {
+            translation.warn_entry(section, entry, &format!("{key} has no value and is not added"));
+        } else {
+            translation.refuse_entry(section, entry, "must be a key and a value");
+        }
+    }
+    node.keys().any(|key| !matches!(key, "type" | "match" | "match_regex"))
+}
+
+fn modify(section: &Section, node: &mut Node) {
+    // Rules are applied in the order written, so that the list that the table has made is made again.
+    node.remove("rule");
+    for entry in &section.entries {
+        let key = match entry.key.as_str() {
+            // Another name for it.
+            "add_if_not_present" => "add",
+            key @ ("set" | "add" | "remove" | "remove_wildcard" | "remove_regex" | "rename" | "hard_rename"
+            | "copy" | "hard_copy" | "move_to_start" | "move_to_end") => key,
+            "condition" => {
+                let (word, rest) = entry.value.split_once([' ', '\t']).unwrap_or((&entry.value, ""));
+                let text = format!("{} {}", word.to_ascii_lowercase(), rest.trim());
+                append(node, "condition", Node::text(text.trim_end(), entry.origin.clone()));
+                continue;
+            }
+            _ => continue,
+        };
+        append(node, "rule", Node::text(format!("{key} {}", entry.value), entry.origin.clone()));
+    }
+}
+
+fn aws(translation: &mut Translation, section: &Section, enrich: &mut Vec<(&'static str, Node)>) {
+    for (key, name, is_default) in [("az", "ecs_availability_zone", true), ("account_id", "aws_account_id", false)] {
+        let entry = section.get(key).filter(|entry| !entry.value.is_empty());
+        let is_wanted = match entry {
+            Some(entry) => translation.boolean(section, entry).unwrap_or(false),
+            None => is_default,
+        };
+        if is_wanted {
+            let origin = entry.map_or(&section.origin, |entry| &entry.origin);
+            enrich.push((name, Node::text(name, origin.clone())));
+        }
+    }
+    translation.warn(
+        section,
+        "the EC2 metadata service is not asked: the availability zone comes from the task's metadata, as ecs_availability_zone; ec2_instance_id is what the generated configuration adds",
+    );
+}
+
+fn ecs(translation: &mut Translation, section: &Section, enrich: &mut Vec<(&'static str, Node)>) {
+    for entry in section.entries.iter().filter(|entry| entry.key == "add") {
+        let variable = values::words(&entry.value).flat_map(str::split_whitespace).nth(1).unwrap_or_default();
+        let name = match variable.trim_start_matches('$') {
+            "ClusterName" => "ecs_cluster_name",
+            "TaskARN" => "ecs_task_arn",
+            "TaskID" => "ecs_task_id",
+            "TaskDefinitionFamily" => "ecs_task_definition_family",
+            "TaskDefinitionVersion" => "ecs_task_definition_revision",
+            "ECSContainerName" => "ecs_container_name",
+            "ContainerID" => "ecs_container_id",
+            "ContainerInstanceARN" => "ecs_container_instance_arn",
+            "ContainerInstanceID" => "ecs_container_instance_id",
+            _ => {
+                translation.warn_entry(section, entry, "the task's metadata does not know this; nothing is added");
+                continue;
+            }
+        };
+        translation.warn_entry(section, entry, &format!("added as {name}"));
+        enrich.push((name, Node::text(name, entry.origin.clone())));
+    }
+}

@@ -1,0 +1,90 @@
+//! `cloudwatch_logs`, and the Go plugin `cloudwatch`.
+
+use super::{origin_of, required};
+use crate::config::document::{Node, Value};
+use crate::config::fluent_bit::section::{Entry, Section};
+use crate::config::fluent_bit::template;
+use crate::config::fluent_bit::translate::Translation;
+
+/// What the table does not translate.
+pub fn sink(translation: &mut Translation, section: &Section, is_go: bool, node: &mut Node) {
+    if is_go {
+        go_names(translation, section, node);
+    } else {
+        names(translation, section, node);
+    }
+    required(translation, section, "log_group_name", node, "group");
+    if node.get("stream").is_none() {
+        match section.get("log_stream_name") {
+            Some(entry) => translation.refuse_entry(section, entry, "is empty, since its variables are not set"),
+            None => translation.refuse(section, "needs `log_stream_name` or `log_stream_prefix`"),
+        }
+    }
+    let creates = translation.is_on(section, "auto_create_group");
+    node.insert("create_group", Node::new(Value::Bool(creates), origin_of(section, "auto_create_group")));
+    let days = section.get("log_retention_days").filter(|entry| !entry.value.is_empty());
+    if let Some(entry) = days
+        && let Some(days) = translation.count(section, entry).filter(|days| *days > 0)
+    {
+        node.insert("retention_days", Node::new(Value::Integer(days), entry.origin.clone()));
+    }
+}
+
+fn set<'a>(section: &'a Section, key: &str) -> Option<&'a Entry> {
+    section.get(key).filter(|entry| !entry.value.is_empty())
+}
+
+/// The C plugin's: names stand for themselves, unless there is a template.
+fn names(translation: &mut Translation, section: &Section, node: &mut Node) {
+    for key in ["log_group_name", "log_stream_name", "log_stream_prefix"] {
+        if let Some(entry) = set(section, key).filter(|entry| entry.value.contains("$(")) {
+            let text = "$(…) stands for itself here, as in Fluent Bit: only the Go plugin `cloudwatch` replaces it";
+            translation.warn_entry(section, entry, text);
+        }
+    }
+    let group = set(section, "log_group_name");
+    if let Some(group) = group {
+        node.insert("group", Node::text(template::literal(&group.value), group.origin.clone()));
+    }
+    let name = set(section, "log_stream_name").map(|entry| (entry, template::literal(&entry.value)));
+    let prefix =
+        set(section, "log_stream_prefix").map(|entry| (entry, format!("{}{{tag}}", template::literal(&entry.value))));
+    if let (Some((name, _)), Some(_)) = (&name, &prefix) {
+        translation.refuse_entry(section, name, "must not be set beside log_stream_prefix");
+    }
+    if let Some((entry, stream)) = name.or(prefix) {
+        node.insert("stream", Node::text(stream, entry.origin.clone()));
+    }
+    for (key, to) in [("log_group_template", "group"), ("log_stream_template", "stream")] {
+        let Some(entry) = set(section, key) else { continue };
+        let fallback = match node.get(to).map(|node| &node.value) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        match template::accessor(&entry.value, &fallback) {
+            Ok(text) => node.insert(to, Node::text(text, entry.origin.clone())),
+            Err(must) => translation.refuse_entry(section, entry, &must),
+        }
+    }
+}
+
+/// The Go plugin's: `$(…)`.
+fn go_names(translation: &mut Translation, section: &Section, node: &mut Node) {
+    let default =
+        |key: &str, default: &str| section.value(key).filter(|text| !text.is_empty()).unwrap_or(default).to_owned();
+    let group_default = default("default_log_group_name", "fluentbit-default");
+    let stream_default = default("default_log_stream_name", "/fluentbit-default");
+    let mut name = |key: &str, suffix: &str, to: &str, fallback: &str| {
+        let Some(entry) = set(section, key) else { return };
+        match template::go(&format!("{}{suffix}", entry.value), fallback) {
+            Ok(text) => node.insert(to, Node::text(text, entry.origin.clone())),
+            Err(must) => translation.refuse_entry(section, entry, &must),
+        }
+    };
+    name("log_group_name", "", "group", &group_default);
+    if set(section, "log_stream_prefix").is_some() {
+        name("log_stream_prefix", "$(tag)", "stream", &stream_default);
+    } else {
+        name("log_stream_name", "", "stream", &stream_default);
+    }
+}
