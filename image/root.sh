@@ -46,6 +46,8 @@ cp /etc/ssl/certs/ca-certificates.crt "$root"/etc/ssl/certs/
 # Configurations and parsers under the paths that task definitions know.
 cp -R "$here"/fluent-bit/. "$root"/fluent-bit/
 cp -R "$here"/ecs "$root"/ecs
+# The agent mounts its file here; none of ours stands in the way of the other flavour, /fluentd/etc/fluent.conf.
+mkdir -p "$root"/fluent-bit/etc
 ln -s ../parsers/parsers.conf "$root"/fluent-bit/etc/parsers.conf
 cp "$here"/../config/service-connect.toml "$here"/../config/local.toml "$root"/etc/meshlens/
 chmod -R a+rX "$root"/fluent-bit "$root"/ecs "$root"/etc

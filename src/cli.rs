@@ -46,9 +46,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The variable that names the configuration file.
-pub const CONFIG_VARIABLE: &str = "MESHLENS_CONFIG";
-
 const ABOUT: &str = "A log router for Amazon ECS that understands Envoy";
 const LONG_ABOUT: &str = "A log router for Amazon ECS that understands Envoy.
 
@@ -132,7 +129,7 @@ pub enum Command {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML); see `meshlens schema` and docs/configuration.md
-    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
+    #[arg(long, short, value_name = "FILE", env = "MESHLENS_CONFIG")]
     pub config: Option<OsString>,
     /// Configuration of Fluent Bit to read instead, as the ECS agent writes it for FireLens
     #[arg(long, value_name = "FILE")]

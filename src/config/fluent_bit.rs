@@ -17,7 +17,7 @@
 //! the oldest records (`journal.when_full = "drop_oldest"`): a log driver that has to wait loses what it holds when its
 //! container ends, and one destination's trouble would be that of all. A TOML that is included changes each of these.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::Variables;

@@ -2,7 +2,7 @@
 //!
 //! | arguments | what runs |
 //! |---|---|
-//! | none | [`CONFIG`], which the ECS agent mounts; or the file of `MESHLENS_CONFIG` |
+//! | none | `meshlens run`: the file of `MESHLENS_CONFIG`, else what the ECS agent mounts |
 //! | a command or option of meshlens (`run …`, `check …`, `--version`) | meshlens |
 //! | other options (`-c FILE`) | Fluent Bit's command line |
 //! | a path or program (`/fluent-bit/bin/fluent-bit -c FILE`, `sh -c …`) | that program, in place of this one |
@@ -15,10 +15,7 @@ use std::process::{Command, ExitCode};
 
 use clap::CommandFactory as _;
 
-use crate::cli::{CONFIG_VARIABLE, Cli, fluent_bit, print, say};
-
-/// Where the ECS agent mounts the configuration that it generates.
-pub const CONFIG: &str = "/fluent-bit/etc/fluent-bit.conf";
+use crate::cli::{Cli, fluent_bit, print, say};
 
 /// Does what the arguments say.
 pub fn main(arguments: &[OsString]) -> ExitCode {
@@ -56,11 +53,7 @@ fn classify(given: &[OsString]) -> Entry<'_> {
 fn router() -> ExitCode {
     // Scripts look for a line that ends in the version at the start of the log.
     print(&format!("meshlens Container Image Version {}\n", env!("CARGO_PKG_VERSION")));
-    let own = std::env::var_os(CONFIG_VARIABLE).is_some_and(|path| !path.is_empty());
-    if own {
-        return crate::cli::meshlens(&["meshlens", "run"].map(OsString::from));
-    }
-    fluent_bit::main(&["fluent-bit", "-c", CONFIG].map(OsString::from))
+    crate::cli::meshlens(&["meshlens", "run"].map(OsString::from))
 }
 
 /// Becomes the program. 126 and 127 are what a shell ends with.
