@@ -32,5 +32,6 @@ mod million;
 mod objects;
 mod oneoff;
 mod redaction;
+mod reference;
 mod shutdown;
 mod start;
