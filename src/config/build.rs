@@ -21,6 +21,7 @@ use crate::{journal, redact};
 mod admin;
 mod enrich;
 mod file_sink;
+mod forward_sink;
 mod route;
 mod s3_sink;
 mod sink;

@@ -51,6 +51,8 @@ pub enum Reason {
     Rule,
     /// Filtered: left out by sampling.
     Sampled,
+    /// Filtered: the one field that is sent of a record is empty, and its service takes nothing empty.
+    Empty,
     /// Filtered: it became part of a record that was put together from several lines.
     Joined,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
@@ -103,6 +105,7 @@ impl Reason {
         Self::UnsupportedOutput,
         Self::Rule,
         Self::Sampled,
+        Self::Empty,
         Self::Joined,
         Self::Duplicate,
     ];
@@ -125,6 +128,7 @@ impl Reason {
             Self::UnsupportedOutput => "unsupported_output",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
+            Self::Empty => "empty",
             Self::Joined => "joined",
             Self::Duplicate => "repeated",
         }
@@ -133,7 +137,7 @@ impl Reason {
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Joined | Self::Duplicate => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Empty | Self::Joined | Self::Duplicate => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry
