@@ -456,6 +456,7 @@ async fn run_sink(kind: sink::Kind, context: sink::Context) -> anyhow::Result<()
         sink::Kind::CloudwatchLogs(config) => sink::cloudwatch_logs::run(config, context).await,
         sink::Kind::Firehose(config) => sink::firehose::run(config, context).await,
         sink::Kind::S3(config) => sink::s3::run(config, context).await,
+        sink::Kind::Forward(config) => sink::forward::run(config, context).await,
         sink::Kind::File(config) => sink::file::run(config, context).await,
         sink::Kind::Stdout => sink::stdout::run(context).await,
         sink::Kind::Discard => sink::stdout::discard(context).await,

@@ -249,11 +249,21 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
             format!("{:?}", s3.compression).to_lowercase(),
             give_up(&s3.retry)
         ),
+        Kind::Forward(forward) => {
+            let address = match &forward.address {
+                sink::forward::Address::Tcp(host, port) => format!("{host}:{port}"),
+                sink::forward::Address::Unix(path) => path.display().to_string(),
+            };
+            let acks = if forward.requires_ack { "acknowledged" } else { "not acknowledged" };
+            let (timeout, tries) = (Period(forward.batch_timeout), give_up(&forward.retry));
+            format!("forward, to {address}, {acks}; messages every {timeout}; {tries}")
+        }
         Kind::File(file) => {
             let layout = match &file.layout {
                 sink::file::Layout::CloudwatchLogs { .. } => "cloudwatch_logs",
                 sink::file::Layout::Firehose { .. } => "firehose",
                 sink::file::Layout::S3 { .. } => "s3",
+                sink::file::Layout::Lines { .. } => "lines",
             };
             format!("file, under {}, laid out as {layout}", file.directory.display())
         }

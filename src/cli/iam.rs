@@ -54,7 +54,7 @@ fn of_sink(sink: &Config, document: &Node) -> Vec<Permission> {
             }
             (&s3.aws, needs)
         }
-        Kind::File(_) | Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => return Vec::new(),
+        Kind::Forward(_) | Kind::File(_) | Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => return Vec::new(),
     };
     let role = aws.role_arn.clone().unwrap_or_else(|| "task role".to_owned());
     let mut permissions = Vec::new();

@@ -22,6 +22,7 @@ mod admin;
 mod enrich;
 mod file_sink;
 mod filter;
+mod forward_sink;
 mod route;
 mod s3_sink;
 mod sink;

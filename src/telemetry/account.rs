@@ -51,6 +51,8 @@ pub enum Reason {
     Rule,
     /// Filtered: left out by sampling.
     Sampled,
+    /// Filtered: the one field that is sent of a record is empty, and its service takes nothing empty.
+    Empty,
     /// Filtered: it became part of a record that was put together from several lines.
     Joined,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
@@ -105,6 +107,7 @@ impl Reason {
         Self::UnsupportedOutput,
         Self::Rule,
         Self::Sampled,
+        Self::Empty,
         Self::Joined,
         Self::Duplicate,
         Self::OwnLog,
@@ -128,6 +131,7 @@ impl Reason {
             Self::UnsupportedOutput => "unsupported_output",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
+            Self::Empty => "empty",
             Self::Joined => "joined",
             Self::Duplicate => "repeated",
             Self::OwnLog => "own_log",
@@ -137,7 +141,7 @@ impl Reason {
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Joined | Self::Duplicate | Self::OwnLog => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Empty | Self::Joined | Self::Duplicate | Self::OwnLog => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry

@@ -8,7 +8,9 @@ use crate::config::problem::must_be_one_of;
 use crate::config::quantity::{Period, Size};
 use crate::config::raw::{self, sink as raw_sink};
 use crate::journal::block::SINKS_MAX;
+use crate::sink::firehose::form::Form;
 use crate::sink::template::Template;
+use crate::sink::template::date::Format;
 use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, unsupported};
 
 pub(super) const KIB: u64 = 1 << 10;
@@ -23,6 +25,9 @@ const LOGS_BATCH_BYTES_MAX: u64 = 1_048_576;
 const FIREHOSE_BATCH_BYTES_MAX: u64 = 4 << 20;
 const FIREHOSE_RECORD_BYTES_MAX: u64 = 1_024_000;
 const FIREHOSE_RECORD_BYTES: u64 = 64 << 10;
+/// As Fluent Bit has it.
+const TIME_KEY_FORMAT: &str = "%Y-%m-%dT%H:%M:%S";
+
 /// The keys that all AWS sinks have.
 pub(super) struct AwsKeys {
     pub(super) region: Option<String>,
@@ -51,6 +56,7 @@ impl Builder<'_> {
                 raw_sink::Sink::CloudwatchLogs(raw) => Kind::CloudwatchLogs(self.cloudwatch_logs(&table, *raw)),
                 raw_sink::Sink::Firehose(raw) => Kind::Firehose(self.firehose(&table, *raw)),
                 raw_sink::Sink::S3(raw) => Kind::S3(self.s3(&table, *raw)),
+                raw_sink::Sink::Forward(raw) => Kind::Forward(self.forward_sink(&table, *raw)),
                 raw_sink::Sink::File(raw) => Kind::File(self.file(&table, raw)),
                 raw_sink::Sink::Stdout(_) => Kind::Stdout,
                 raw_sink::Sink::Discard(_) => Kind::Discard,
@@ -74,6 +80,7 @@ impl Builder<'_> {
             use_dual_stack: raw.use_dual_stack,
         };
         let group = self.required(table, "group", raw.group, "must be the name of a log group");
+        let delimiters = self.not_empty(table, "tag_delimiters", raw.tag_delimiters);
         let create_group = raw.create_group.unwrap_or(true);
         if !create_group {
             for key in ["retention_days", "log_group_class"].map(|key| table.key(key)) {
@@ -84,12 +91,17 @@ impl Builder<'_> {
         }
         let classes = ["STANDARD", "INFREQUENT_ACCESS", "DELIVERY"];
         cloudwatch_logs::Config {
-            group: self.log_group(&table.key("group"), &group),
-            stream: self.log_stream(&table.key("stream"), raw.stream.as_deref().unwrap_or("{tag}")),
+            group: self.log_group(&table.key("group"), &group, delimiters.as_deref()),
+            stream: self.log_stream(
+                &table.key("stream"),
+                raw.stream.as_deref().unwrap_or("{tag}"),
+                delimiters.as_deref(),
+            ),
             create_group,
             retention_days: self.retention(&table.key("retention_days"), raw.retention_days),
             log_group_class: self.choice(table, "log_group_class", raw.log_group_class, &classes),
             log_key: self.not_empty(table, "log_key", raw.log_key),
+            log_format: self.header(table, "log_format", raw.log_format),
             batch_timeout: self.period(table, "batch_timeout", raw.batch_timeout, 5 * SECOND, 10 * MILLISECOND, HOUR),
             batch_events_max: self.count(table, "batch_events_max", raw.batch_events_max, 10_000, 1, 10_000),
             batch_bytes_max: self.bytes_usize(
@@ -141,9 +153,15 @@ impl Builder<'_> {
                 record_bytes = batch_bytes_max;
             }
         }
+        let form = self.form(table, raw.log_key, raw.time_key, raw.time_key_format);
+        if raw.compression == Some(raw_sink::Compression::Zstd) {
+            self.refuse(&table.key("compression"), "must be `gzip` or `none`: Firehose's readers know no other");
+        }
         firehose::Config {
             stream,
             record_bytes_max: record_bytes,
+            form,
+            is_gzip: raw.compression == Some(raw_sink::Compression::Gzip),
             batch_timeout: self.period(table, "batch_timeout", raw.batch_timeout, 5 * SECOND, 10 * MILLISECOND, HOUR),
             batch_records_max: self.count(table, "batch_records_max", raw.batch_records_max, 500, 1, 500),
             batch_bytes_max,
@@ -151,6 +169,34 @@ impl Builder<'_> {
             concurrency: self.count(table, "concurrency", raw.concurrency, 4, 1, 64),
             retry: self.retry(table, raw.retry),
             aws: self.aws(table, aws),
+        }
+    }
+
+    /// What Firehose records hold.
+    fn form(
+        &mut self,
+        table: &Path,
+        log_key: Option<String>,
+        time_key: Option<String>,
+        format: Option<String>,
+    ) -> Form {
+        let log_key = self.not_empty(table, "log_key", log_key);
+        let time_key = self.not_empty(table, "time_key", time_key);
+        if log_key.is_some() && time_key.is_some() {
+            self.refuse(&table.key("time_key"), "must not be set with `log_key`: there is no record to put it into");
+        }
+        if format.is_some() && time_key.is_none() {
+            self.refuse(&table.key("time_key_format"), "must not be set without `time_key`");
+        }
+        let format = format.unwrap_or_else(|| TIME_KEY_FORMAT.to_owned());
+        match (log_key, time_key, Format::parse(&format)) {
+            (Some(key), ..) => Form::value(&key),
+            (None, Some(key), Ok(format)) => Form::timed(&key, format),
+            (None, Some(_), Err(error)) => {
+                self.refuse(&table.key("time_key_format"), format!("must be a format of times: {error}"));
+                Form::Line
+            }
+            (None, None, _) => Form::Line,
         }
     }
 

@@ -17,17 +17,18 @@ pub(super) struct Message {
 }
 
 /// The message of a line without its newline: the value of the field named `key` (as it stands between quotes in JSON), or
-/// all of it.
-pub(super) fn message(line: &[u8], key: Option<&[u8]>) -> Message {
+/// all of it. None if that value is an empty string.
+pub(super) fn message(line: &[u8], key: Option<&[u8]>) -> Option<Message> {
     let whole = Message { start: 0, len: line.len(), escaped: false };
-    let Some(value) = key.and_then(|key| scan::member(line, key)) else { return whole };
+    let Some(value) = key.and_then(|key| scan::member(line, key)) else { return Some(whole) };
     let start = value.start;
-    match &line[value] {
-        b"null" | b"\"\"" | b"" => whole,
+    Some(match &line[value] {
+        b"\"\"" => return None,
+        b"null" | b"" => whole,
         [b'"', inside @ .., b'"'] if has_odd_surrogate(inside) => whole,
         [b'"', inside @ .., b'"'] => Message { start: start + 1, len: inside.len(), escaped: true },
         value => Message { start, len: value.len(), escaped: false },
-    }
+    })
 }
 
 /// Cuts a message to at most `bytes_max` bytes, at a character's and an escape's border.
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     fn value<'a>(line: &'a str, key: &str) -> (&'a str, bool) {
-        let found = message(line.as_bytes(), Some(key.as_bytes()));
+        let found = message(line.as_bytes(), Some(key.as_bytes())).unwrap();
         (&line[found.start..found.start + found.len], found.escaped)
     }
 
@@ -117,7 +118,6 @@ mod tests {
         for line in [
             r#"{"a":1}"#,
             r#"{"log":null}"#,
-            r#"{"log":""}"#,
             r#"{}"#,
             r#"["log"]"#,
             r#"{"log":"open"#,
@@ -128,6 +128,12 @@ mod tests {
         ] {
             assert_eq!(value(line, "log"), (line, false));
         }
+    }
+
+    #[test]
+    fn an_empty_value_is_no_message() {
+        assert_eq!(message(br#"{"a":1,"log":""}"#, Some(b"log")), None);
+        assert!(message(br#"{"log":""}"#, None).is_some());
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
 
         #[test]
         fn any_bytes_give_a_span_within_the_line(line in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let found = message(&line, Some(b"a"));
+            let Some(found) = message(&line, Some(b"a")) else { return Ok(()) };
             prop_assert!(found.start + found.len <= line.len());
         }
 
@@ -176,13 +182,13 @@ mod tests {
             } else {
                 format!(r#"{{"o":{},"n":{number},"log":{}}}"#, serde_json::json!([other, {"log": 1}]), serde_json::json!(log))
             };
-            let (text, escaped) = value(&object, "log");
             if log.is_empty() {
-                prop_assert_eq!(text, &object);
-            } else {
-                prop_assert!(escaped);
-                prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{text}\"")).unwrap(), log);
+                prop_assert_eq!(message(object.as_bytes(), Some(b"log")), None);
+                return Ok(());
             }
+            let (text, escaped) = value(&object, "log");
+            prop_assert!(escaped);
+            prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{text}\"")).unwrap(), log);
         }
     }
 }
