@@ -10,6 +10,7 @@ mod memory;
 pub mod repeats;
 mod stage;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -361,13 +362,14 @@ impl Intake {
                 None => None,
             };
             let received_ns = chunk.received_ns;
+            let tag = tag_of(chunk, message.tag);
             let result = match (repeated, message.body) {
                 (Some(after), body) => {
                     submitted.after = submitted.after.max(after);
                     self.leave_out(body, received_ns).await
                 }
                 (None, Body::Entries(entries)) => {
-                    self.entries(message.tag, entries, received_ns, &mut record, fragment).await;
+                    self.entries(&tag, entries, received_ns, &mut record, fragment).await;
                     Ok(())
                 }
                 (None, Body::Compressed { compression, bytes }) => {
@@ -376,7 +378,7 @@ impl Intake {
                     let permit = memory.inflate(compression, bytes, &self.limits, &mut inflated).await;
                     if permit.is_ok() {
                         let entries = Entries::packed(&inflated, &self.limits);
-                        self.entries(message.tag, entries, received_ns, &mut Record::new(), fragment).await;
+                        self.entries(&tag, entries, received_ns, &mut Record::new(), fragment).await;
                     }
                     self.inflated = kept(inflated);
                     permit.map(drop)
@@ -511,6 +513,15 @@ impl Intake {
             // pause here a busy source would fill the journal before the first of them reads a byte.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// The tag of a message's records.
+fn tag_of<'a>(chunk: &'a Chunk, said: &'a [u8]) -> Cow<'a, [u8]> {
+    match (chunk.tag.as_bytes(), chunk.is_prefix) {
+        (b"", _) => said.into(),
+        (tag, false) => tag.into(),
+        (prefix, true) => [prefix, said].concat().into(),
     }
 }
 
