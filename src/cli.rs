@@ -18,6 +18,7 @@ pub mod check;
 pub mod completions;
 pub mod healthcheck;
 pub mod iam;
+mod orphans;
 pub mod parse;
 pub mod run;
 pub mod schema;

@@ -2,7 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use super::{ConfigArgs, Exit, say};
+use super::{ConfigArgs, Exit, orphans, say};
 use crate::config::Config;
 use crate::telemetry::{logs, own};
 use crate::topology;
@@ -42,6 +42,7 @@ pub fn run(args: &ConfigArgs) -> Exit {
 
 /// The topology; its outcome as an exit code.
 async fn route(config: Config) -> anyhow::Result<Exit> {
+    tokio::spawn(orphans::reap());
     let outcome = topology::run(config).await?;
     if outcome.failure.is_some() {
         return Ok(Exit::Failure);
