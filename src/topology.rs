@@ -76,13 +76,20 @@ impl Outcome {
     }
 }
 
-struct Signals {
+/// The signals that ask for the end. Installed before anything that takes time: to process 1 of a container, one that comes earlier
+/// never comes.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn install() -> anyhow::Result<Self> {
+    /// From here on they are kept for [`run`]; needs a runtime.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn install() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("SIGTERM handler")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT handler")?,
@@ -98,8 +105,7 @@ impl Signals {
 }
 
 /// Runs the pipeline until its inputs end or a signal comes, and drains it.
-pub async fn run(config: Config) -> anyhow::Result<Outcome> {
-    let mut signals = Signals::install()?;
+pub async fn run(config: Config, mut signals: Signals) -> anyhow::Result<Outcome> {
     let panics = panics::watch();
     source::descriptors::raise(source::descriptors::wanted(&config.sources));
     let bound = bind(&config)?;

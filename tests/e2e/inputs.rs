@@ -83,7 +83,7 @@ fn text_over_tcp_is_read_to_the_end_of_its_connections_after_the_signal() {
     let (_directory, mut process) = tcp(address, "format = \"none\"\nconnections_max = 3\n");
     let mut streams = [0, 1].map(|_| TcpStream::connect(address).unwrap());
     for (number, stream) in streams.iter_mut().enumerate() {
-        write!(stream, "first of {number}\n").unwrap();
+        writeln!(stream, "first of {number}").unwrap();
     }
     process.wait_until("reading", SOON, |process| records(&process.printed()).len() == 2);
     // The connection of `wait_tcp` may still count, or not any more.
