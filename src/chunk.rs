@@ -43,8 +43,10 @@ pub struct Position {
 pub struct Chunk {
     /// Who read it.
     pub source: SourceId,
-    /// The tag of its records, where the bytes do not say.
+    /// The tag of its records; where the bytes say tags, it stands in their place, unless it is empty.
     pub tag: Arc<str>,
+    /// Where the bytes say tags, this one goes before each instead.
+    pub is_prefix: bool,
     /// The bytes, whole frames or lines only.
     pub bytes: Bytes,
     /// What they are.

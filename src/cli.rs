@@ -22,6 +22,7 @@ pub mod fluent_bit;
 pub mod healthcheck;
 pub mod http;
 pub mod iam;
+mod orphans;
 pub mod parse;
 pub mod run;
 pub mod schema;

@@ -5,7 +5,7 @@
 //! ```text
 //! main ─► cli ─► config ─► topology         one validated Config; bind, spawn, supervise, drain, account
 //!
-//! source   forward (tcp, unix, tls), lines (stdin, files)                     bytes come in
+//! source   forward (tcp, unix, tls), tcp, lines (stdin, files), tail, dummy   bytes come in
 //!   │ chunk            bytes read together: whole messages or lines, where from
 //!   ▼
 //! process  decode ─ filter ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode

@@ -11,6 +11,7 @@ pub mod repeats;
 mod stage;
 mod way;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -455,13 +456,14 @@ impl Intake {
                 None => None,
             };
             let received_ns = chunk.received_ns;
+            let tag = tag_of(chunk, message.tag);
             let result = match (repeated, message.body) {
                 (Some(after), body) => {
                     submitted.after = submitted.after.max(after);
                     self.leave_out(body, received_ns).await
                 }
                 (None, Body::Entries(entries)) => {
-                    self.entries(message.tag, entries, received_ns, fragment).await;
+                    self.entries(&tag, entries, received_ns, fragment).await;
                     Ok(())
                 }
                 (None, Body::Compressed { compression, bytes }) => {
@@ -470,7 +472,7 @@ impl Intake {
                     let permit = memory.inflate(compression, bytes, &self.limits, &mut inflated).await;
                     if permit.is_ok() {
                         let entries = Entries::packed(&inflated, &self.limits);
-                        self.entries(message.tag, entries, received_ns, fragment).await;
+                        self.entries(&tag, entries, received_ns, fragment).await;
                     }
                     self.inflated = kept(inflated);
                     permit.map(drop)
@@ -615,6 +617,15 @@ impl Intake {
             // pause here a busy source would fill the journal before the first of them reads a byte.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// The tag of a message's records.
+fn tag_of<'a>(chunk: &'a Chunk, said: &'a [u8]) -> Cow<'a, [u8]> {
+    match (chunk.tag.as_bytes(), chunk.is_prefix) {
+        (b"", _) => said.into(),
+        (tag, false) => tag.into(),
+        (prefix, true) => [prefix, said].concat().into(),
     }
 }
 

@@ -284,7 +284,7 @@ mod tests {
         let checks = Checks::new(Some(Health { errors_max: 1, retry_failures_max: 0, period: Duration::from_secs(3) }));
         assert!(checks.is_healthy(), "before the first look");
         // What was lost before the first look is none of its business; then once or twice within three seconds.
-        let mut look = |losses: &[Reason]| {
+        let look = |losses: &[Reason]| {
             losses.iter().for_each(|&reason| view.lose_for_tests(reason));
             checks.look(&view);
             checks.is_healthy()

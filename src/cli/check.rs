@@ -152,6 +152,16 @@ fn source(source: &source::Config) -> String {
                 tcp.listen, tcp.tag
             )
         }
+        source::Kind::Tail(tail) => {
+            let (size, files) = (Size(tail.line_bytes_max as u64), tail.files_max);
+            let start = if tail.read_from_head { "beginning" } else { "end" };
+            let paths = tail.paths.join(", ");
+            format!(
+                "lines of {paths}, followed from their {start}; tag {}, {files} files, lines up to {size}",
+                tail.tag
+            )
+        }
+        source::Kind::Dummy(dummy) => format!("{} records a second, made up; tag {}", dummy.rate, dummy.tag),
         source::Kind::Lines(lines) => {
             let input = match &lines.input {
                 source::lines::Input::Stdin => "standard input".to_owned(),

@@ -30,6 +30,18 @@ mod source;
 
 pub use s3_sink::S3_KEY;
 
+/// Where `tail` sources keep their positions that ask for it: beside what they name.
+fn positions_dir(sources: &[crate::source::Config]) -> Option<PathBuf> {
+    sources.iter().find_map(|source| match &source.kind {
+        crate::source::Kind::Tail(crate::source::lines::tail::Config { db: Some(db), .. }) => {
+            let mut dir = db.clone().into_os_string();
+            dir.push(".meshlens");
+            Some(dir.into())
+        }
+        _ => None,
+    })
+}
+
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -72,6 +84,10 @@ impl<'a> Builder<'a> {
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
+        let mut journal = self.journal(&root.journal.unwrap_or_default());
+        if !self.is_set(&Path::root().key("journal").key("dir")) {
+            journal.dir = journal.dir.or_else(|| positions_dir(&sources));
+        }
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
@@ -80,7 +96,7 @@ impl<'a> Builder<'a> {
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             filter,
             route,
-            journal: self.journal(&root.journal.unwrap_or_default()),
+            journal,
             dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),
             sinks,
             grace,

@@ -62,7 +62,7 @@ impl Rig {
     fn open_as(dir: TempDir, config: &Config, names: Names) -> Self {
         let config = Config { dir: Some(dir.path().to_owned()), ..config.clone() };
         let ledgers: Vec<_> = names.sinks.iter().map(|name| Arc::new(Ledger::new(name.as_str()))).collect();
-        let opened = open_with(config.clone(), ledgers.clone(), names, &[true, false]).unwrap();
+        let opened = open_with(config.clone(), ledgers.clone(), names, &[1, 0]).unwrap();
         Self { dir, config, ledgers, opened }
     }
 
@@ -352,7 +352,7 @@ fn restart(rig: Rig, model: &mut Model, is_clean: bool) -> Result<Rig, TestCaseE
         let notes: BTreeMap<_, _> = rig.opened.readers[sink].notes().into_iter().collect();
         prop_assert_eq!(&notes, &model.notes[sink]);
     }
-    prop_assert_eq!(rig.opened.positions[0].map(|position| position.offset), model.safe);
+    prop_assert_eq!(rig.opened.positions[0].last().map(|position| position.offset), model.safe);
     // What was read and not taken care of is read again.
     model.offset = model.safe.unwrap_or(0);
     Ok(rig)
@@ -549,5 +549,5 @@ fn regression_old_segments_stay_until_a_new_one_says_what_they_said() {
     let Rig { dir, opened, .. } = rig;
     drop(opened);
     let rig = Rig::open(dir, &config);
-    assert_eq!(rig.opened.positions[0], Some(at(7)));
+    assert_eq!(rig.opened.positions[0], [at(7)]);
 }

@@ -72,6 +72,7 @@ fn chunk(messages: &[Vec<u8>]) -> Chunk {
         source: 0,
         tag: "".into(),
         bytes: Bytes::from(messages.concat()),
+        is_prefix: false,
         encoding: Encoding::Forward,
         received_ns: 1,
         position: None,

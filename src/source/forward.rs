@@ -63,6 +63,10 @@ pub struct Config {
     pub self_hostname: String,
     /// TLS on the TCP listener.
     pub tls: Option<Tls>,
+    /// Tag of all records, in place of the senders'.
+    pub tag: Option<String>,
+    /// Text before the senders' tags.
+    pub tag_prefix: Option<String>,
 }
 
 /// TLS of a forward source: PEM files.
@@ -90,6 +94,8 @@ impl Default for Config {
             users: Vec::new(),
             self_hostname: "meshlens".into(),
             tls: None,
+            tag: None,
+            tag_prefix: None,
         }
     }
 }

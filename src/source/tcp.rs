@@ -296,6 +296,7 @@ impl<I: Intakes> Connection<'_, I> {
             let chunk = Chunk {
                 source: shared.intakes.source(),
                 tag: shared.tag.clone(),
+                is_prefix: false,
                 bytes: taken.bytes,
                 encoding: taken.encoding,
                 received_ns: now_ns(),

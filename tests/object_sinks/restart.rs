@@ -65,7 +65,7 @@ fn open(dir: &Path, ledger: &Arc<Ledger>) -> Opened {
         ..journal::Config::default()
     };
     let names = Names { sinks: vec!["s".into()], sources: vec!["x".into()], keys: vec![] };
-    journal::open_with(config, vec![ledger.clone()], names, &[false]).unwrap()
+    journal::open_with(config, vec![ledger.clone()], names, &[0]).unwrap()
 }
 
 /// The files of a directory in the order of their names. Again from the start if one goes away meanwhile.

@@ -172,8 +172,10 @@ impl<S: Stream> Connection<S> {
     ) -> bool {
         let peer = self.peer;
         let mut scanner = FrameScanner::new(limits);
-        // The messages say their tags.
-        let tag: Arc<str> = Arc::from("");
+        let config = &shared.config;
+        // As a rule the messages say their tags.
+        let tag: Arc<str> = config.tag.as_deref().or(config.tag_prefix.as_deref()).unwrap_or_default().into();
+        let is_prefix = config.tag.is_none();
         loop {
             let whole = match scanner.scan(&self.buffer) {
                 Ok(whole) => whole,
@@ -195,6 +197,7 @@ impl<S: Stream> Connection<S> {
                     encoding: scanner.encoding(),
                     received_ns: now_ns(),
                     position: None,
+                    is_prefix,
                 };
                 self.held.set_half(false);
                 let (submitted, mut is_sound) = self.submit(shared, intake, chunk, acks).await;

@@ -36,6 +36,9 @@ impl Taken {
     }
 }
 
+/// A field: name and value.
+type Address = (Box<[u8]>, Box<[u8]>);
+
 /// One connection's.
 #[derive(Debug)]
 pub(super) struct Framing {
@@ -43,13 +46,13 @@ pub(super) struct Framing {
     record_bytes_max: usize,
     packer: Packer,
     /// Field to add to each record: name and value.
-    address: Option<(Box<[u8]>, Box<[u8]>)>,
+    address: Option<Address>,
 }
 
 #[derive(Debug)]
 enum Scan {
     Text {
-        separator: memmem::Finder<'static>,
+        separator: Box<memmem::Finder<'static>>,
         /// Bytes in which no separator begins.
         searched: usize,
         /// The rest of a text that was cut is passed over.
@@ -63,7 +66,7 @@ impl Framing {
         let format = match config.format {
             Format::Json => Scan::Json(ObjectScanner::default()),
             Format::None => Scan::Text {
-                separator: memmem::Finder::new(&config.separator).into_owned(),
+                separator: Box::new(memmem::Finder::new(&config.separator).into_owned()),
                 searched: 0,
                 is_skipping: false,
             },
@@ -176,8 +179,6 @@ impl Framing {
         taken
     }
 }
-
-type Address = (Box<[u8]>, Box<[u8]>);
 
 fn pack(packer: &mut Packer, address: Option<&Address>, text: &[u8]) {
     packer.begin();
