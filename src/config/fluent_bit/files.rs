@@ -69,9 +69,15 @@ const BUILT_IN: &[(&str, &str)] = &[
 pub struct Files {
     /// Absolute paths are looked for below this first.
     pub root: Option<PathBuf>,
+    /// Texts that were read elsewhere, by the names under which they are asked for.
+    pub given: Vec<(PathBuf, String)>,
 }
 
 impl Files {
+    fn given(&self, path: &Path) -> Option<&str> {
+        self.given.iter().find(|(name, _)| name == path).map(|(_, text)| text.as_str())
+    }
+
     /// The path in the file system for a path as written.
     pub fn place(&self, path: &Path) -> PathBuf {
         match &self.root {
@@ -85,7 +91,7 @@ impl Files {
 
     /// Whether there is such a file.
     pub fn exists(&self, path: &Path) -> bool {
-        self.place(path).is_file() || built_in(path).is_some()
+        self.given(path).is_some() || self.place(path).is_file() || built_in(path).is_some()
     }
 
     /// The text of a file.
@@ -93,6 +99,9 @@ impl Files {
     /// # Errors
     /// In words, without the path.
     pub fn read(&self, path: &Path) -> Result<Cow<'static, str>, String> {
+        if let Some(text) = self.given(path) {
+            return Ok(Cow::Owned(text.to_owned()));
+        }
         let place = self.place(path);
         if !place.exists()
             && let Some(text) = built_in(path)
@@ -163,7 +172,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
-        let files = Files { root: Some(root.path().to_owned()) };
+        let files = Files { root: Some(root.path().to_owned()), given: Vec::new() };
         let found = files.expand(Path::new("/etc/*/*.conf"));
         assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
         assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");
