@@ -22,6 +22,7 @@ pub mod given;
 pub mod problem;
 pub mod quantity;
 pub mod raw;
+pub mod remote;
 pub mod toml;
 
 use build::{Builder, Variables};

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use meshlens::config::document::{Node, Value};
 use meshlens::config::fluent_bit::files::Files;
 use meshlens::config::fluent_bit::{Request, Translated, read, table};
+use meshlens::config::fluentd;
 use tempfile::TempDir;
 
 const GENERATED: &str = "/fluent-bit/etc/fluent-bit.conf";
@@ -340,6 +341,59 @@ fn a_toml_that_is_included_comes_first() {
     assert_eq!(json["redact"]["application"], "scrub");
     assert_eq!(json["route"][0]["to"], "access");
     assert_eq!(json["route"][1]["to"][0], "stdout.0");
+}
+
+#[test]
+fn yaml_becomes_what_the_classic_format_does() {
+    let classic = "@SET stream=logs\n[SERVICE]\n  Flush 1\n  Grace 30\n[INPUT]\n  Name forward\n  Listen 127.0.0.1\n  Port 24224\n[INPUT]\n  Name dummy\n  Tag a\n\
+                   [FILTER]\n  Name grep\n  Match *\n  Regex log ^(?=.*x).*$\n  Regex level [a-c]\n[FILTER]\n  Name multiline\n  Match *\n  multiline.key_content log\n  multiline.parser go, mine\n\
+                   [MULTILINE_PARSER]\n  Name mine\n  Type regex\n  Flush_timeout 1000\n  Rule \"start_state\" \"/^[0-9]/\" \"cont\"\n\
+                   [OUTPUT]\n  Name cloudwatch_logs\n  Match *\n  log_group_name g\n  log_stream_name ${stream}\n  auto_create_group on\n";
+    let yaml = "env:\n  stream: logs\nservice:\n  flush: 1\n  grace: 30\nincludes: [more.yaml]\npipeline:\n  inputs:\n    - {name: forward, listen: 127.0.0.1, port: 24224}\n    - name: dummy\n      tag: a\n\
+                \n  filters:\n    - name: grep\n      match: '*'\n      regex:\n        - log ^(?=.*x).*$\n        - level [a-c]\n    - name: multiline\n      match: '*'\n      multiline.key_content: log\n      multiline.parser: go, mine\n\
+                \n  outputs:\n    - name: cloudwatch_logs\n      match: '*'\n      logGroupName: g\n      log_stream_name: ${stream}\n      auto_create_group: on\n";
+    let more = "multiline_parsers:\n  - name: mine\n    type: regex\n    flush_timeout: 1000\n    rules:\n      - state: start_state\n        regex: '/^[0-9]/'\n        next_state: cont\n";
+    let classic = translate(classic);
+    let root = Root::new(&[("/etc/f.yaml", yaml), ("/etc/more.yaml", more)]);
+    let from = root.request().from;
+    let yaml = read(&Request { files: vec!["/etc/f.yaml".into()], from, ..Request::default() }, &|_| None);
+    assert_eq!((classic.problems.to_string(), yaml.problems.to_string()), (String::new(), String::new()));
+    assert_eq!(classic.tree.to_json(), yaml.tree.to_json());
+}
+
+#[test]
+fn the_fluentd_flavour_of_the_agent() {
+    let files = [
+        "derived/uth-generated-fluentd.bridge",
+        "agent-fluentd-bridge-mode-config",
+        "agent-fluentd-default-mode-config",
+        "agent-fluentd-config-without-ecs-metadata",
+    ];
+    for name in files {
+        let text = fs::read_to_string(data(&format!("generated-config/{name}.conf"))).unwrap();
+        assert!(fluentd::is_fluentd(&text));
+        let root = Root::new(&[("/fluentd/etc/fluent.conf", &text)]);
+        for path in text.lines().filter_map(|line| line.strip_prefix("@include ")) {
+            root.write(path.trim(), "# nothing\n");
+        }
+        let translated = fluentd::read(Path::new("/fluentd/etc/fluent.conf"), &root.request().from, &|_| None, None);
+        let name = name.trim_start_matches("derived/");
+        insta::with_settings!({ snapshot_path => "snapshots/fluent_bit", prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, shown(translated));
+        });
+    }
+}
+
+#[test]
+fn outputs_and_mistakes_of_fluentd() {
+    let text = "<source>\n  @type unix\n</source>\n<source>\n  @type http\n</source>\n<system>\n  log_level fatal\n</system>\n\
+                <filter a.*>\n  @type record_transformer\n  <record>\n    key \"#{ENV['KEY_1']}\"\n    now ${time}\n    name two words\n  </record>\n  remove_keys x, y\n</filter>\n\
+                <filter **>\n  @type parser\n</filter>\n\
+                <match {app,web}-firelens**>\n  @type copy\n  <store>\n    @type cloudwatch_logs\n    log_group_name logs-${tag[0]}\n    use_tag_as_stream true\n    auto_create_stream true\n    region eu-west-1\n    message_keys log\n  </store>\n  <store>\n    @type s3\n    s3_bucket b\n    s3_region us-east-1\n    path logs/%Y/\n    <buffer>\n      timekey 5m\n    </buffer>\n    <format>\n      @type json\n    </format>\n  </store>\n</match>\n\
+                <match db**>\n  @type elasticsearch\n  host x\n</match>\n<match **>\n  @type null\n</match>\n@include missing.conf\n</match>\n<label @X>\n</label>\n<match open>\n";
+    let root = Root::new(&[("/fluentd/etc/fluent.conf", text)]);
+    let path = Path::new("/fluentd/etc/fluent.conf");
+    insta::assert_snapshot!(shown(fluentd::read(path, &root.request().from, &|_| None, None)));
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn others(translation: &mut Translation, sections: &[Section]) {
 }
 
 /// What is set beside what the file says.
-fn defaults(translation: &mut Translation) {
+pub(super) fn defaults(translation: &mut Translation) {
     let origin = translation.tree.origin.clone();
     let text = |text: &str| Node::text(text, origin.clone());
     let is_set = |translation: &Translation, table: &str, key: &str| {

@@ -31,10 +31,12 @@ use super::retry::{End, Retrier};
 
 mod credentials;
 mod failure;
+mod object;
 
 pub use credentials::Refused;
 use credentials::Renewing;
 pub use failure::{Failure, Kind};
+pub use object::object;
 
 /// Time limit of opening a connection, TLS included: the SDK's own default, named here because it is set with the other.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use globset::GlobBuilder;
 
@@ -70,13 +69,17 @@ const BUILT_IN: &[(&str, &str)] = &[
 pub struct Files {
     /// Absolute paths are looked for below this first.
     pub root: Option<PathBuf>,
-    /// A file that stands nowhere yet: its path and its text.
-    pub given: Option<(PathBuf, Arc<str>)>,
+    /// Texts that were read elsewhere, by the names under which they are asked for.
+    pub given: Vec<(PathBuf, String)>,
     /// Where a file is looked for by its name alone, if it is nowhere else.
     pub beside: Option<PathBuf>,
 }
 
 impl Files {
+    fn given(&self, path: &Path) -> Option<&str> {
+        self.given.iter().find(|(name, _)| name == path).map(|(_, text)| text.as_str())
+    }
+
     /// The path in the file system for a path as written.
     pub fn place(&self, path: &Path) -> PathBuf {
         if path.is_relative() {
@@ -114,10 +117,6 @@ impl Files {
         let bytes = fs::read(&place).map_err(|error| error.to_string())?;
         let text = String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error()))?;
         Ok(Cow::Owned(text))
-    }
-
-    fn given(&self, path: &Path) -> Option<&str> {
-        self.given.as_ref().filter(|(given, _)| given == path).map(|(_, text)| &**text)
     }
 
     /// The same file for two paths to it.

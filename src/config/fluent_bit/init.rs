@@ -26,19 +26,10 @@ const IGNORE: &str = "aws_fluent_bit_init_ignore_firelens_config";
 /// What the variables ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Init {
-    /// Files and ARNs of objects, in the order of the environment.
-    pub places: Vec<Place>,
+    /// Files, and ARNs of objects, in the order of the environment.
+    pub places: Vec<PathBuf>,
     /// The generated file is left out.
     pub ignores_generated: bool,
-}
-
-/// Where a file comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A path.
-    File(PathBuf),
-    /// `arn:aws:s3:::bucket/key`
-    Object(String),
 }
 
 impl Init {
@@ -49,10 +40,8 @@ impl Init {
             let name = name.to_ascii_lowercase();
             if name == IGNORE {
                 init.ignores_generated = values::boolean(value) != Some(false);
-            } else if name.starts_with(FILE) {
-                init.places.push(Place::File(PathBuf::from(value)));
-            } else if name.starts_with(S3) {
-                init.places.push(Place::Object(value.clone()));
+            } else if name.starts_with(FILE) || name.starts_with(S3) {
+                init.places.push(PathBuf::from(value));
             }
         }
         init
@@ -87,7 +76,7 @@ mod tests {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let init = Init::from_environment(&environment);
-        assert_eq!(init.places, [Place::Object("arn:aws:s3:::b/k.conf".into()), Place::File("/a.conf".into())]);
+        assert_eq!(init.places, [Path::new("arn:aws:s3:::b/k.conf"), Path::new("/a.conf")]);
         assert!(init.ignores_generated);
     }
 }
