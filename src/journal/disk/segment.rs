@@ -90,7 +90,8 @@ pub enum Header {
     Damaged,
 }
 
-/// Reads the header of a segment.
+/// Reads the header of a segment. Another version is only believed where all else is as this one writes it: a directory of
+/// another version says so in its mark, so that a header which is wrong in more than that is damaged.
 ///
 /// # Errors
 /// Of the file system.
@@ -100,9 +101,6 @@ pub fn header(file: &File) -> io::Result<Header> {
         return Ok(Header::Damaged);
     }
     let number = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-    if number(16) != VERSION {
-        return Ok(Header::OtherVersion(number(16)));
-    }
     let length = number(20) as usize;
     let mut json = vec![0; length.min(NAMES_BYTES_MAX)];
     if length > NAMES_BYTES_MAX || !read_exact_at(file, &mut json, HEADER_BYTES as u64)? {
@@ -112,6 +110,9 @@ pub fn header(file: &File) -> io::Result<Header> {
         return Ok(Header::Damaged);
     }
     let Ok(names) = serde_json::from_slice(&json) else { return Ok(Header::Damaged) };
+    if number(16) != VERSION {
+        return Ok(Header::OtherVersion(number(16)));
+    }
     Ok(Header::Good(names, (HEADER_BYTES + length) as u64))
 }
 
