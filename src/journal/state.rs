@@ -238,6 +238,8 @@ impl State {
         }
         let cost_bytes = block.cost_bytes();
         let block = Arc::new(block);
+        // What comes back takes the place of what only waits; sinks hold no more than their part.
+        while self.bytes + cost_bytes > self.config.memory_bytes_max && self.evict_oldest() {}
         self.bytes += cost_bytes;
         let bit = 1 << sink;
         let slot = Slot { block: block.clone(), cost_bytes, received_ms, unread: 0, held: bit, open: bit };

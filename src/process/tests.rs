@@ -228,7 +228,15 @@ async fn a_piece_that_is_held_back_is_not_known_after_a_restart() {
 /// What comes out for lines of one connection, each with its tag.
 async fn passed(rig: &mut Rig, intake: &mut Intake, tag: &str, lines: &str) -> Vec<String> {
     let bytes = Bytes::copy_from_slice(lines.as_bytes());
-    let chunk = Chunk { source: 0, tag: tag.into(), bytes, encoding: Encoding::Lines, received_ns: 1, position: None };
+    let chunk = Chunk {
+        source: 0,
+        tag: tag.into(),
+        bytes,
+        encoding: Encoding::Lines,
+        received_ns: 1,
+        position: None,
+        is_prefix: false,
+    };
     intake.submit(chunk).await;
     let block = rig.next_block().await;
     str::from_utf8(&block.bytes).unwrap().lines().map(str::to_owned).collect()

@@ -363,6 +363,22 @@ pub struct Stored {
 
 /// Reads a block's body. None if it does not hold together, which a good checksum rules out for what we wrote.
 pub fn block(body: &[u8]) -> Option<Stored> {
+    let (mut stored, lines) = without_lines(body)?;
+    stored.block.bytes = lines.to_vec().into();
+    Some(stored)
+}
+
+/// The same of a body that nobody needs any more: its memory becomes that of the lines, which are nearly all of it.
+pub fn into_block(mut body: Vec<u8>) -> Option<Stored> {
+    let (mut stored, lines) = without_lines(&body)?;
+    let before = body.len() - lines.len();
+    body.drain(..before);
+    stored.block.bytes = body.into();
+    Some(stored)
+}
+
+/// All but the lines, which end the body.
+fn without_lines(body: &[u8]) -> Option<(Stored, &[u8])> {
     let mut fields = Fields(body);
     let open = fields.u64()?;
     let received_ms = fields.u64()? as i64;
@@ -384,14 +400,15 @@ pub fn block(body: &[u8]) -> Option<Stored> {
         .collect::<Option<Vec<_>>>()?;
     let records = fields.length()?;
     let entries = fields.take(records.checked_mul(ENTRY_BYTES)?)?;
-    let index: Vec<Entry> = entries.chunks_exact(ENTRY_BYTES).filter_map(|entry| Fields(entry).entry()).collect();
+    let mut index = Vec::with_capacity(records);
+    index.extend(entries.chunks_exact(ENTRY_BYTES).filter_map(|entry| Fields(entry).entry()));
     let lines = fields.bytes()?;
     let is_whole = index.is_sorted_by_key(|entry| entry.end)
         && index.last().map_or(0, |entry| entry.end as usize) == lines.len()
         && index.iter().all(|entry| (entry.partition as usize) < partitions.len());
     let sinks = index.iter().fold(0, |sinks, entry| sinks | entry.sinks);
-    let block = Block { bytes: lines.to_vec().into(), index, partitions, sinks, source, position, chunk_ids };
-    is_whole.then_some(Stored { block, open, received_ms })
+    let block = Block { index, partitions, sinks, source, position, chunk_ids, ..Block::default() };
+    (is_whole && fields.0.is_empty()).then_some((Stored { block, open, received_ms }, lines))
 }
 
 /// Reads the body of a frame that is no block and no snapshot.
