@@ -159,7 +159,12 @@ impl Open {
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<(u32, Reason)> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Batch>>,
+    ) -> Vec<(u32, Reason)> {
         self.names.refresh();
         let bit = 1 << self.sink;
         let due = Instant::now() + self.config.batch_timeout;

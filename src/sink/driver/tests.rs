@@ -33,7 +33,12 @@ impl Threes {
 impl Batches for Threes {
     type Payload = Vec<String>;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Vec<String>>>) -> Vec<(u32, Reason)> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Vec<String>>>,
+    ) -> Vec<(u32, Reason)> {
         self.seen.fetch_add(1, Relaxed);
         let mut refused = Vec::new();
         for (i, entry) in block.index.iter().enumerate() {

@@ -75,12 +75,7 @@ struct Streams {
 type Event = (i64, usize, usize);
 
 /// Runs the sink until the journal is read to its end and all is written, or the shutdown is over.
-pub(super) async fn run(
-    root: PathBuf,
-    form: Form,
-    mut ctx: Context,
-    retrier: Retrier,
-) -> Result<(), Error> {
+pub(super) async fn run(root: PathBuf, form: Form, mut ctx: Context, retrier: Retrier) -> Result<(), Error> {
     wait_for_metadata(&form.templates(), &mut ctx).await;
     let settler = ctx.reader.settler();
     let mut streams = Streams { root, form, ctx, retrier };

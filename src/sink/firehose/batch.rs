@@ -235,7 +235,8 @@ impl Open {
         let Some(last) = self.batch.records.last() else { return true };
         let joins = last.bytes + line.bytes <= self.join_bytes_max;
         let records = self.batch.records.len() + usize::from(!joins);
-        records <= self.records_max && body_bytes(self.bytes + line.bytes + records * self.growth_bytes, records) <= self.bytes_max
+        records <= self.records_max
+            && body_bytes(self.bytes + line.bytes + records * self.growth_bytes, records) <= self.bytes_max
     }
 
     fn finish(&mut self, ready: &mut VecDeque<Ready<Batch>>) {
@@ -257,7 +258,12 @@ fn body_bytes(bytes: usize, records: usize) -> usize {
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<(u32, Reason)> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Batch>>,
+    ) -> Vec<(u32, Reason)> {
         let bit = 1 << self.sink;
         let now = Instant::now();
         let (framed, empty) = self.form.of(block, self.sink);

@@ -24,7 +24,11 @@ fn config(port: u16) -> Config {
         batch_timeout: Duration::from_millis(20),
         batch_bytes_max: BATCH_BYTES_DEFAULT,
         concurrency: 1,
-        retry: retry::Config { base: Duration::from_millis(1), cap: Duration::from_millis(5), ..retry::Config::default() },
+        retry: retry::Config {
+            base: Duration::from_millis(1),
+            cap: Duration::from_millis(5),
+            ..retry::Config::default()
+        },
     }
 }
 
@@ -39,7 +43,8 @@ fn unpack(mut bytes: &[u8]) -> Vec<rmpv::Value> {
 /// Tag, entries and options of a message.
 fn parts(message: &rmpv::Value) -> (String, Vec<rmpv::Value>, Vec<(String, rmpv::Value)>) {
     let [tag, entries, options] = &message.as_array().unwrap()[..] else { panic!("three parts: {message}") };
-    let options: Vec<_> = options.as_map().unwrap().iter().map(|(k, v)| (k.as_str().unwrap().to_owned(), v.clone())).collect();
+    let options: Vec<_> =
+        options.as_map().unwrap().iter().map(|(k, v)| (k.as_str().unwrap().to_owned(), v.clone())).collect();
     let mut packed = entries.as_slice().unwrap().to_vec();
     if options.iter().any(|(name, value)| name == "compressed" && value.as_str() == Some("gzip")) {
         let mut plain = Vec::new();
@@ -170,7 +175,8 @@ async fn both_prove_that_they_know_the_key() {
         for key in [&b"wrong"[..], b"sesame"] {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut read = Vec::new();
-            let options = vec![("nonce".into(), rmpv::Value::Binary(b"nonce".to_vec())), ("auth".into(), "salt".into())];
+            let options =
+                vec![("nonce".into(), rmpv::Value::Binary(b"nonce".to_vec())), ("auth".into(), "salt".into())];
             let helo = rmpv::Value::Array(vec!["HELO".into(), rmpv::Value::Map(options)]);
             stream.write_all(&packed(&helo)).await.unwrap();
             let ping = next(&mut stream, &mut read).await.unwrap();
