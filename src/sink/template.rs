@@ -103,7 +103,7 @@ pub struct ObjectName {
     /// Characters that no other object has.
     pub uuid: Box<str>,
     /// A number that rises from object to object.
-    pub index: u64,
+    pub index: u128,
 }
 
 /// What a template's parts that differ from object to object are rendered as, in [`Template::render_group`].

@@ -55,7 +55,7 @@ async fn service(takes: bool) -> (Server, Arrived) {
     (server.await, arrived)
 }
 
-async fn run(arguments: Vec<String>, variables: Vec<(&'static str, String)>) -> Output {
+pub async fn run(arguments: Vec<String>, variables: Vec<(&'static str, String)>) -> Output {
     let work = move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -12,6 +12,7 @@
 )]
 
 mod child;
+mod fluent_bit;
 mod letters;
 mod refused;
 mod server;

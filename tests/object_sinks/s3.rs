@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meshlens::enrich::ecs::Metadata;
+use meshlens::sink::s3::lines::{DateFormat, Lines};
 use meshlens::sink::s3::{self, Compression, Config};
 use meshlens::sink::template::Template;
 use meshlens::sink::{Context, Error};
@@ -88,6 +89,52 @@ fn small_objects_are_put_whole_with_their_extent() {
         assert_eq!(header("x-amz-server-side-encryption-aws-kms-key-id"), Some("key-1"));
         assert_eq!(header("if-none-match"), Some("*"));
         assert!(header("x-amz-checksum-crc32").is_some());
+    });
+}
+
+#[test]
+fn whole_keys_are_kept_and_what_is_taken_is_not_written_over() {
+    test("whole_keys_are_kept_and_what_is_taken_is_not_written_over", || async {
+        let store = Store::start().await;
+        let (mut rig, context) = Rig::new(64 * MIB);
+        let mut config = config(&store);
+        config.key = Template::parse("logs/{tag}/%Y/%H.gz").unwrap();
+        (config.is_whole_key, config.is_static_path) = (true, true);
+        config.lines = Lines::dated("date", DateFormat::Iso8601);
+        config.content_encoding = Some("gzip".to_owned());
+        config.content_type = Some("text/plain".to_owned());
+        config.canned_acl = Some("bucket-owner-full-control".to_owned());
+        config.object_bytes_max = 1;
+        let sink = start(config, context);
+        for _ in 0..4 {
+            rig.send(&[("a", 100)]).await;
+        }
+        rig.end();
+        finish(sink).await;
+        rig.assert_all_delivered(4);
+        let objects = store.objects();
+        let keys: Vec<&str> = objects.keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert!(keys.contains(&"logs/a/2024/03.gz") && keys.contains(&"logs/a/2024/03-r1.gz"), "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with("logs/a/2024/03") && key.ends_with(".gz")), "{keys:?}");
+        let mut lines: Vec<String> = objects
+            .iter()
+            .flat_map(|(key, object)| {
+                String::from_utf8(decompress(key, &object.bytes))
+                    .unwrap()
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        lines.sort();
+        assert!(lines.iter().all(|line| line.starts_with("{\"date\":\"2024-02-29T03:04:05.")), "{lines:?}");
+        let undated: Vec<u8> = lines.iter().flat_map(|line| format!("{{{}\n", &line[38..]).into_bytes()).collect();
+        assert_eq!(String::from_utf8(undated).unwrap(), String::from_utf8(rig.sent["a"].clone()).unwrap());
+        let headers = &objects["logs/a/2024/03.gz"].headers;
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!((header("content-type"), header("content-encoding")), (Some("text/plain"), Some("gzip")));
+        assert_eq!(header("x-amz-acl"), Some("bucket-owner-full-control"));
     });
 }
 

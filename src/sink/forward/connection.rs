@@ -73,14 +73,16 @@ impl Connection {
     /// Sends a message, and waits for its acknowledgement if that is asked for.
     pub(super) async fn send(&mut self, message: &Message, requires_ack: bool) -> Result<(), Failure> {
         self.write(&message.bytes).await.map_err(|error| transient("sending", &error))?;
-        while requires_ack {
+        if !requires_ack {
+            return Ok(());
+        }
+        loop {
             let answer = self.answer().await.map_err(|error| transient("waiting for the acknowledgement", &error))?;
             // One of a message whose answer was not waited for is passed over.
             if acknowledged(&answer) == Some(message.chunk.as_bytes()) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     async fn shake_hands(&mut self, config: &Config, hostname: &str) -> Result<(), Failure> {

@@ -102,8 +102,9 @@ pub(super) fn whole_key(template: &Template, seed: &str, is_fixed: bool, scope: 
 }
 
 /// A number that rises with the place of a record. No block has a million records.
-fn index(first: Place) -> u64 {
-    first.sequence << 20 | u64::from(first.record & 0xf_ffff)
+fn index(first: Place) -> u128 {
+    // Sequence numbers leap with each start of a journal on disk: 64 bits would not last.
+    u128::from(first.sequence) << 20 | u128::from(first.record & 0xf_ffff)
 }
 
 /// 8 characters that the record and the process's instance determine.

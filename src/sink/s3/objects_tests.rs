@@ -315,6 +315,9 @@ fn whole_keys_are_made_by_their_first_record_and_open_in_their_dates() {
     assert!(once[0].starts_with("logs/t0/01-") && once[1].starts_with("logs/t1/02-"), "{once:?}");
     assert_ne!(once[0][11..], once[1][11..]);
     assert!(once.iter().all(|key| key.len() == 22 && key[11..19].bytes().all(|b| b.is_ascii_alphanumeric())));
+    // Sequence numbers leap with each start of a journal on disk.
+    let late = keys_of(whole("{index}", false), &[1 << 45, 1 << 60]);
+    assert!(late[0].len() < late[1].len() && late[0] == "36893488147419103232", "{late:?}");
     let numbered = keys_of(whole("{tag[0]}.{index}", false), &[1, 2]);
     assert_eq!(numbered, ["t0.1048576", "t1.1048577", "t0.2097152", "t1.2097153"]);
     let appended = keys_of(whole("all/%H", false), &[1]);

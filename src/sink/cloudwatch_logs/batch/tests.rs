@@ -159,9 +159,10 @@ fn a_field_can_be_the_message() {
     let config = Config { log_key: Some("log".to_owned()), ..config() };
     let lines = [r#"{"log":"a \"quoted\" \u00e9\n","x":1}"#, r#"{"x":1}"#, r#"{"log":{"k":"v"}}"#, r#"{"log":""}"#];
     let lines: Vec<Line> = lines.into_iter().enumerate().map(|(n, text)| Line::new(n as i64, text)).collect();
-    let (ready, _) = batches(&mut open(config), &[lines]);
+    let (ready, rejected) = batches(&mut open(config), &[lines]);
     let texts: Vec<String> = read(&ready[0].payload).1.into_iter().map(|(_, text)| text).collect();
-    assert_eq!(texts, ["a \"quoted\" é\n", r#"{"x":1}"#, r#"{"k":"v"}"#, r#"{"log":""}"#]);
+    assert_eq!(texts, ["a \"quoted\" é\n", r#"{"x":1}"#, r#"{"k":"v"}"#]);
+    assert_eq!(rejected, 1, "nothing is sent of an empty one");
 }
 
 #[test]
