@@ -95,8 +95,8 @@ impl Pattern {
     pub fn rust(source: &str) -> Result<Self, PatternError> {
         let characters = match Engine::new(source, false, true) {
             Ok(engine) => engine,
-            // What is wrong for both is best told by the first.
-            Err(error) => Engine::new(source, true, true).map_err(|_| error)?,
+            // The second takes all that the first does, and so knows what is wrong.
+            Err(_) => Engine::new(source, true, true)?,
         };
         let groups = characters.groups();
         Ok(Self {

@@ -475,10 +475,10 @@ fn reference(schema: &Json) -> String {
     let defs = &schema["$defs"];
     let mut out = String::from("\n## Reference\n\nTop level:\n\n");
     table(&mut out, &schema["properties"], defs);
-    for (heading, name) in [("source", "Source"), ("sink", "Sink")] {
+    for (heading, name) in [("[source.NAME]", "Source"), ("[sink.NAME]", "Sink"), ("[[filter]]", "Filter")] {
         for variant in defs[name]["oneOf"].as_array().unwrap() {
             let kind = variant["properties"]["type"]["const"].as_str().unwrap();
-            writeln!(out, "### `[{heading}.NAME]` with `type = \"{kind}\"`\n\n{}\n", description(variant)).unwrap();
+            writeln!(out, "### `{heading}` with `type = \"{kind}\"`\n\n{}\n", description(variant)).unwrap();
             if variant["properties"].as_object().unwrap().len() > 1 {
                 table(&mut out, &variant["properties"], defs);
             } else {
@@ -492,6 +492,8 @@ fn reference(schema: &Json) -> String {
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),
         ("Parse", "`[parse]`"),
+        ("MultilineParser", "`[multiline_parser.NAME]`"),
+        ("Parser", "`[parser.NAME]`"),
         ("Redact", "`[redact]`"),
         ("Retry", "`[sink.NAME.retry]`"),
         ("Rule", "`[[route]]`"),

@@ -214,3 +214,77 @@ fn write_plain<'a>(value: &Value<'a>, arena: &'a Arena, out: &mut Vec<u8>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::tests::record;
+    use crate::pattern::Pattern;
+
+    fn found(accessor: &str, json: &str) -> Option<String> {
+        let arena = Arena::new();
+        let record = record(json);
+        let value = Accessor::parse(accessor).unwrap().find(&record)?;
+        let mut out = Vec::new();
+        write_plain(&value, &arena, &mut out);
+        Some(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn values_are_found_where_they_stand() {
+        let json = r#"{"log":"a","m":{"x":{"it's":[1,{"y":true}]},"n":null},"f":0.5}"#;
+        assert_eq!(found("$log", json).as_deref(), Some("a"));
+        assert_eq!(found("log", json).as_deref(), Some("a"));
+        assert_eq!(found("$m['x']['it''s'][1]['y']", json).as_deref(), Some("true"));
+        assert_eq!(found("$m['x']['it''s'][0]", json).as_deref(), Some("1"));
+        assert_eq!(found("$m['x']['it''s'][2]", json), None);
+        assert_eq!(found("$m['z']", json), None);
+        assert_eq!(found("$m['n']", json).as_deref(), Some("null"));
+        assert_eq!(found("$m['x']", json).as_deref(), Some(r#"{"it's":[1,{"y":true}]}"#));
+        assert_eq!(found("$f.more", json).as_deref(), Some("0.5"), "a key ends at a dot");
+        assert_eq!(found("$none", json), None);
+    }
+
+    #[test]
+    fn json_is_looked_into_as_it_stands() {
+        let json = Value::JsonValue(br#"{"a":[{"\u0062":"x\ny"}, 2],"a":[{"b":3}]}"#);
+        let b = member(&element(&member(&json, b"a").unwrap(), 0).unwrap(), b"b");
+        assert_eq!(b, Some(Value::Number(b"3")), "the last of a name counts");
+        let list = Value::JsonValue(br#"[{"\u0062":"x\ny"}, 2]"#);
+        let arena = Arena::new();
+        let inner = member(&element(&list, 0).unwrap(), b"b").unwrap();
+        assert_eq!(text(&inner, &arena), Some(&b"x\ny"[..]));
+        assert_eq!(element(&Value::JsonValue(b"[1"), 0), Some(Value::Number(b"1")));
+        assert_eq!(element(&Value::JsonValue(b"[]"), 0), None);
+    }
+
+    #[test]
+    fn what_is_no_accessor() {
+        for text in ["$", "$['a']", "$a[", "$a['b", "$a[x]", "$a['b'", "$a b"] {
+            assert!(Accessor::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_are_filled_in() {
+        let record = record(r#"{"log":"k=v","m":{"n":"x y"}}"#);
+        let arena = Arena::new();
+        let mut groups = Groups::default();
+        assert!(Pattern::new("^(.)=(.)(z)?$").unwrap().captures(b"k=v", &mut groups));
+        for (template, expected) in [
+            ("plain", "plain"),
+            ("$TAG", "a.b.c"),
+            ("x.$TAG[1].$TAG[9]", "x.b."),
+            ("$1-$2-$3-$0", "k-v--k=v"),
+            ("from.$m['n'].new", "from.x y.new"),
+            ("$none.x", ".x"),
+            ("$log.$TAG$1", "k=v.a.b.ck"),
+            ("cost$", "cost$"),
+        ] {
+            let mut out = Vec::new();
+            Template::parse(template).unwrap().write(b"a.b.c", &record, &arena, (b"k=v", &groups), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{template}");
+        }
+        assert!(Template::parse("$TAG[x]").is_err() && Template::parse("a$.b").is_err());
+    }
+}

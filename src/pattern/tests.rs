@@ -148,7 +148,7 @@ fn patterns_of_routes_are_those_of_the_regex_crate_and_more() {
     assert!(Pattern::rust("^a.$").unwrap().is_match(b"ab"));
     assert!(!Pattern::rust("^b$").unwrap().is_match(b"a\nb"), "anchors are of the whole text there");
     assert!(Pattern::rust("a(?!b)").unwrap().is_match(b"ac"));
-    assert!(Pattern::rust("a(").unwrap_err().to_string().contains("unclosed group"));
+    assert!(!Pattern::rust("a(").unwrap_err().to_string().contains('\n'));
 }
 
 proptest! {
