@@ -263,6 +263,56 @@ fn rules_become_sets_of_sinks() {
 }
 
 #[test]
+fn inputs_of_fluent_bit_have_its_defaults() {
+    let config = good(
+        "[source.a]\ntype='tcp'\n[source.b]\ntype='tail'\npath='/var/log/*.log'\ndb='/data/tail.db'\n\
+         [source.c]\ntype='dummy'\n[source.d]\ntype='forward'\nunix_path='/tmp/x'\ntag_prefix='p.'\n\
+         [admin]\nlisten='off'\nfluent_bit_listen='127.0.0.1:2020'\nfluent_bit_health={ period = 30 }\n",
+    );
+    let source::Kind::Tcp(tcp) = &config.sources[0].kind else { panic!() };
+    assert_eq!(*tcp, source::tcp::Config { tag: "a".into(), ..source::tcp::Config::default() });
+    let source::Kind::Tail(tail) = &config.sources[1].kind else { panic!() };
+    assert_eq!(
+        (tail.tag.as_str(), &tail.paths[..], tail.read_from_head),
+        ("b", &["/var/log/*.log".to_owned()][..], false)
+    );
+    assert_eq!(config.journal.dir.as_deref(), Some(Path::new("/data/tail.db.meshlens")));
+    let source::Kind::Dummy(dummy) = &config.sources[2].kind else { panic!() };
+    assert_eq!((dummy.rate, dummy.samples), (1, None));
+    let source::Kind::Forward(forward) = &config.sources[3].kind else { panic!() };
+    assert_eq!((forward.tag.as_deref(), forward.tag_prefix.as_deref()), (None, Some("p.")));
+    assert_eq!(config.admin.fluent_bit_listen, "127.0.0.1:2020".parse().ok());
+    let health = config.admin.fluent_bit_health.unwrap();
+    assert_eq!((health.errors_max, health.retry_failures_max, health.period), (5, 5, Duration::from_secs(30)));
+}
+
+#[test]
+fn what_is_wrong_with_these_inputs_is_all_told() {
+    let said = problems(
+        "[source.a]\ntype='tcp'\nlisten='nowhere'\nseparator='x'\nrecord_bytes_max='1B'\n\
+         [source.b]\ntype='tail'\nexclude_path='/a['\npath_key=''\n[source.c]\ntype='dummy'\ndummy='[1]'\nrate=0\n\
+         [source.d]\ntype='forward'\nlisten='127.0.0.1:5170'\ntag='t'\ntag_prefix='p'\n[source.e]\ntype='tcp'\n\
+         [admin]\nfluent_bit_listen='127.0.0.1:5170'\n",
+    );
+    for wrong in [
+        "source.a.listen",
+        "source.a.separator",
+        "source.a.record_bytes_max",
+        "source.b.path",
+        "source.b.exclude_path",
+        "source.b.path_key",
+        "source.c.dummy",
+        "source.c.rate",
+        "source.d.tag_prefix",
+        "source.e.listen",
+        "admin.fluent_bit_listen",
+    ] {
+        assert!(said.contains(wrong), "{wrong} in {said}");
+    }
+    assert!(problems("[admin]\nfluent_bit_health={}\n").contains("admin.fluent_bit_health"));
+}
+
+#[test]
 fn secrets_come_from_the_environment() {
     let text = "[source.f]\ntype='forward'\nshared_key_env='KEY'\nusers=[{ name='u', password_env='PASSWORD' }]\n\
                 [redact]\nquery='hash'\nhash_key_env='HASH'\n[enrich]\nenv={ a='A', b='B' }\n";
@@ -318,7 +368,7 @@ fn admin_endpoints_are_there_inside_ecs_and_where_asked_for() {
         ),
         "meshlens.toml:8: admin.listen = \"7\": must not be what source.f listens on\n\
          meshlens.toml:9: admin.unhealthy_after = \"5m\": must be more than sink.s.object_age_max, which is 5m\n\
-         meshlens.toml:10: admin.port: unknown key, must be one of `listen` or `unhealthy_after`"
+         meshlens.toml:10: admin.port: unknown key, must be one of `listen`, `unhealthy_after`, `fluent_bit_listen` or `fluent_bit_health`"
     );
     assert_eq!(good("[admin]\nunhealthy_after='5m'\n").admin.unhealthy_after, Some(Duration::from_secs(300)));
 }
@@ -499,6 +549,7 @@ fn reference(schema: &Json) -> String {
         ("Rule", "`[[route]]`"),
         ("Shutdown", "`[shutdown]`"),
         ("Admin", "`[admin]`"),
+        ("FluentBitHealth", "`[admin.fluent_bit_health]`"),
         ("Tls", "`[source.NAME.tls]`"),
         ("User", "`users` of a forward source"),
     ]);
