@@ -77,7 +77,7 @@ fn access(criterion: &mut Criterion) {
         let (line, fields) = cut(marked);
         group.throughput(Throughput::Bytes(line.len() as u64));
         for (name, policy) in &policies {
-            let redactor = Redactor::new(&Config { query: policy.clone() });
+            let redactor = Redactor::new(&Config { query: policy.clone(), ..Config::default() });
             let (mut record, mut out) = (Record::new(), Vec::with_capacity(1 << 20));
             group.bench_function(BenchmarkId::new(format!("redact_{name}"), content), |bencher| {
                 bencher.iter(|| {

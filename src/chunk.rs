@@ -19,6 +19,8 @@ pub enum Encoding {
     ForwardJson,
     /// Lines ended by `\n`, the last one perhaps not; one record each.
     Lines,
+    /// Entries in MessagePack, time and record each, one after the other: what a source makes that adds fields or reads JSON.
+    Entries,
 }
 
 /// A place in a file that is followed: which file, and up to which byte it was read. Survives a restart.
@@ -41,8 +43,10 @@ pub struct Position {
 pub struct Chunk {
     /// Who read it.
     pub source: SourceId,
-    /// The tag of its records, where the bytes do not say.
+    /// The tag of its records; where the bytes say tags, it stands in their place, unless it is empty.
     pub tag: Arc<str>,
+    /// Where the bytes say tags, this one goes before each instead.
+    pub is_prefix: bool,
     /// The bytes, whole frames or lines only.
     pub bytes: Bytes,
     /// What they are.

@@ -15,10 +15,14 @@ use crate::config::flags::Flags;
 use crate::config::given::Given;
 use crate::source;
 
+pub mod called;
 pub mod check;
 pub mod completions;
+pub mod fluent_bit;
 pub mod healthcheck;
+pub mod http;
 pub mod iam;
+mod orphans;
 pub mod parse;
 pub mod run;
 pub mod schema;
@@ -173,9 +177,15 @@ impl ConfigArgs {
     }
 }
 
-/// Reads the command line, does what it says, and ends with an [`Exit`].
+/// Does what the name and the command line say.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    called::main(&arguments).unwrap_or_else(|| meshlens(&arguments))
+}
+
+/// Reads meshlens's own command line, does what it says, and ends with an [`Exit`].
+fn meshlens(arguments: &[OsString]) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no failures; a closed stdout is none either.

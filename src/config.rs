@@ -37,10 +37,14 @@ pub const FORWARD_PORT: u16 = 24224;
 pub struct Config {
     /// Sources; at least one.
     pub sources: Vec<crate::source::Config>,
+    /// What is recognised.
+    pub parse: crate::process::Parse,
     /// Redaction.
     pub redact: crate::redact::Config,
     /// Enrichment.
     pub enrich: crate::enrich::Config,
+    /// Filters.
+    pub filter: crate::filter::Config,
     /// Routing.
     pub route: crate::route::Config,
     /// The journal.

@@ -14,7 +14,7 @@
 use crate::envoy::scan::{Scanner, Token};
 use crate::record::json::{escape, unescape};
 use crate::record::{Field, Key, Kind, Name, Record, Value};
-use crate::timestamp::{parse_rfc3339_ns, write_rfc3339_ms};
+use crate::timestamp::{parse_rfc3339_ns, write_rfc3339};
 
 /// How every letter begins; the number is the version of the format.
 pub const PREFIX: &[u8] = b"{\"meshlens_dead_letter\":1,";
@@ -31,8 +31,8 @@ pub struct Head<'a> {
     pub sink: &'a str,
     /// Why: the label of a reason.
     pub reason: &'a str,
-    /// Event time in milliseconds since 1970 UTC.
-    pub time_ms: i64,
+    /// Event time in nanoseconds since 1970 UTC.
+    pub time_ns: i64,
     /// The tag it came with.
     pub tag: &'a str,
 }
@@ -45,7 +45,9 @@ pub fn write(head: &Head<'_>, line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"reason\":\"");
     out.extend_from_slice(head.reason.as_bytes());
     out.extend_from_slice(b"\",\"time\":\"");
-    write_rfc3339_ms(head.time_ms.saturating_mul(NANOS_PER_MILLI), out);
+    // As short as what came: most senders know milliseconds.
+    let is_finer = head.time_ns.rem_euclid(NANOS_PER_MILLI) != 0;
+    write_rfc3339(head.time_ns, if is_finer { 9 } else { 3 }, out);
     out.extend_from_slice(b"\",\"tag\":\"");
     escape(head.tag.as_bytes(), out);
     out.push(b'"');
@@ -127,9 +129,9 @@ mod tests {
     use super::*;
     use crate::encode::{Fragment, encode};
 
-    fn letter(line: &[u8], tag: &str, time_ms: i64) -> Vec<u8> {
+    fn letter(line: &[u8], tag: &str, time_ns: i64) -> Vec<u8> {
         let mut out = Vec::new();
-        write(&Head { sink: "logs", reason: "too_old", time_ms, tag }, line, &mut out);
+        write(&Head { sink: "logs", reason: "too_old", time_ns, tag }, line, &mut out);
         assert_eq!(out.pop(), Some(b'\n'));
         out
     }
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_letter_is_one_line_of_json_as_documented() {
-        let text = String::from_utf8(letter(b"{\"log\":\"x\"}\n", "app-\"1\"", 1_795_314_992_784)).unwrap();
+        let text = String::from_utf8(letter(b"{\"log\":\"x\"}\n", "app-\"1\"", 1_795_314_992_784_000_000)).unwrap();
         assert_eq!(
             text,
             r#"{"meshlens_dead_letter":1,"sink":"logs","reason":"too_old","time":"2026-11-22T02:36:32.784Z","tag":"app-\"1\"","record":{"log":"x"}}"#
@@ -198,14 +200,15 @@ mod tests {
             members in proptest::collection::btree_map("[a-z_\"é\\\\]{1,8}|log|log_type|record", any::<String>(), 0..8),
             number in any::<f64>(),
             tag in "\\PC{0,12}|,\"record\":[{]",
-            time_ms in -9_000_000_000_000_i64..9_000_000_000_000,
+            time_ns in -9_000_000_000_000_000_000_i64..9_000_000_000_000_000_000, whole: bool,
         ) {
+            let time_ns = if whole { time_ns / NANOS_PER_MILLI * NANOS_PER_MILLI } else { time_ns };
             let mut object: serde_json::Map<String, serde_json::Value> =
                 members.into_iter().map(|(name, text)| (name, text.into())).collect();
             object.insert("nested".into(), serde_json::json!({ ",\"record\":": [number, true, null, -1] }));
             let line = format!("{}\n", serde_json::Value::from(object));
-            let expected = (line.clone(), time_ms * NANOS_PER_MILLI, tag.clone());
-            prop_assert_eq!(again(&letter(line.as_bytes(), &tag, time_ms)), Some(expected));
+            let expected = (line.clone(), time_ns, tag.clone());
+            prop_assert_eq!(again(&letter(line.as_bytes(), &tag, time_ns)), Some(expected));
         }
 
         #[test]

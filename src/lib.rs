@@ -5,10 +5,10 @@
 //! ```text
 //! main ─► cli ─► config ─► topology         one validated Config; bind, spawn, supervise, drain, account
 //!
-//! source   forward (tcp, unix, tls), lines (stdin, files)                     bytes come in
+//! source   forward (tcp, unix, tls), tcp, lines (stdin, files), tail, dummy   bytes come in
 //!   │ chunk            bytes read together: whole messages or lines, where from
 //!   ▼
-//! process  decode ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
+//! process  decode ─ filter ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
 //!   │                  one synchronous pass over borrowed bytes; a record is a view, reused from one to the next
 //!   ▼ journal::block   encoded records, an index over them; written once, shared by all sinks
 //! journal              ordered, bounded in bytes, in memory and on disk; a cursor and a watermark for each sink
@@ -38,13 +38,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod firelens;
 pub mod topology;
 pub mod source;
 pub mod chunk;
 pub mod process;
 pub mod decode;
+pub mod filter;
 pub mod record;
 pub mod timestamp;
+pub mod pattern;
 pub mod classify;
 pub mod envoy;
 pub mod redact;

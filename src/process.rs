@@ -9,7 +9,9 @@ pub mod lines;
 mod memory;
 pub mod repeats;
 mod stage;
+mod way;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,12 +19,14 @@ use tokio::task::JoinSet;
 
 use self::memory::{Memory, Pieces};
 use self::repeats::{Begun, ChunkKey, Repeats};
-use self::stage::{Stage, Tally};
+use self::stage::{Envoys, Stage, Tally};
+use self::way::{Exit, Rest, Way};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
-use crate::decode::{self, Body, Entries, FrameErrorKind, Offer, PartialLimits, Rejoiner};
+use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
+use crate::filter::{Arena, Filters, Pending, TagFilters};
 use crate::journal::block::{Block, Pool};
 use crate::journal::{Durable, Sequence, Writer};
 use crate::letter;
@@ -31,14 +35,33 @@ use crate::redact::Redactor;
 use crate::route::{RouteError, Router};
 use crate::telemetry::account::{Ledger, Reason};
 use crate::telemetry::sparing::Sparing;
-use crate::{enrich, redact, route};
+use crate::{enrich, filter, redact, route};
 
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
 
+/// What is recognised in log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parse {
+    /// Envoy's access logs and its own log.
+    pub envoy: bool,
+    /// Envoy's own log is marked as such.
+    pub application: bool,
+}
+
+impl Default for Parse {
+    fn default() -> Self {
+        Self { envoy: true, application: true }
+    }
+}
+
 /// What the stages are compiled from.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Filters, in order.
+    pub filter: filter::Config,
+    /// What is recognised.
+    pub parse: Parse,
     /// Redaction.
     pub redact: redact::Config,
     /// Enrichment.
@@ -51,8 +74,22 @@ pub struct Config {
     pub partition_keys: Arc<[Box<str>]>,
 }
 
+/// A stage that does not compile. The configuration was checked for that, so this is a defect.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A filter.
+    #[error(transparent)]
+    Filter(#[from] filter::FilterErrors),
+    /// A route.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+}
+
 /// What every connection shares: the compiled stages.
 pub struct Pipeline {
+    filters: Arc<Filters>,
+    parse: Parse,
+    passes_applications: bool,
     redactor: Redactor,
     router: Router,
     fragment: watch::Receiver<Arc<Fragment>>,
@@ -65,13 +102,16 @@ impl Pipeline {
     /// Compiles the stages, and starts the task that makes a new fragment when task metadata changes.
     ///
     /// # Errors
-    /// A route that does not compile. The configuration was checked for that, so this is a defect.
+    /// See [`BuildError`].
     pub fn new(
         config: &Config,
         metadata: watch::Receiver<Arc<Metadata>>,
         tasks: &mut JoinSet<()>,
-    ) -> Result<Arc<Self>, RouteError> {
+    ) -> Result<Arc<Self>, BuildError> {
         Ok(Arc::new(Self {
+            filters: Arc::new(Filters::new(&config.filter)?),
+            parse: config.parse,
+            passes_applications: config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
@@ -172,12 +212,18 @@ impl Intakes {
                 parser: Parser::default(),
                 block: Block { source: self.source, ..Block::default() },
                 tag: None,
+                envoys: Envoys::default(),
                 tally: Tally::default(),
             },
             writer: self.writer.clone(),
             ledger: self.ledger.clone(),
             limits: self.limits,
             rejoiner: Rejoiner::new(PartialLimits::default()),
+            filters: self.pipeline.filters.clone(),
+            tag_filters: (Box::default(), self.pipeline.filters.for_tag(b"")),
+            pending: Pending::default(),
+            arena: Arena::new(),
+            spare: Record::new(),
             pieces: Pieces::new(self.pipeline.memory.clone()),
             appended: 0,
             inflated: Vec::new(),
@@ -198,6 +244,16 @@ pub struct Intake {
     ledger: Arc<Ledger>,
     limits: decode::Limits,
     rejoiner: Rejoiner,
+    /// Of the pipeline: its own, so that connections do not meet at one counter.
+    filters: Arc<Filters>,
+    /// The filters of the last tag seen.
+    tag_filters: (Box<[u8]>, TagFilters),
+    /// What filters hold back.
+    pending: Pending,
+    /// Where filters write, used again.
+    arena: Arena,
+    /// Tables of a record, used again.
+    spare: Record<'static>,
     /// What the rejoiner holds, counted over all connections.
     pieces: Pieces,
     /// One past the last block appended.
@@ -233,6 +289,12 @@ impl Intake {
         let fragment = self.stage.pipeline.fragment.borrow().clone();
         match chunk.encoding {
             Encoding::Lines => self.lines(&chunk, &fragment).await,
+            Encoding::Entries => {
+                let entries = Entries::packed(&chunk.bytes, &self.limits);
+                self.stage.reserve(chunk.bytes.len());
+                let tag = chunk.tag.as_bytes();
+                self.entries(tag, entries, chunk.received_ns, &fragment).await;
+            }
             Encoding::Forward => {
                 submitted.broken = self.messages(&chunk, &chunk.bytes, &fragment, &mut submitted).await.err();
             }
@@ -282,9 +344,10 @@ impl Intake {
     pub async fn finish(&mut self) {
         let fragment = self.stage.pipeline.fragment.borrow().clone();
         while let Some(joined) = self.rejoiner.next_left() {
-            self.stage.joined(&joined, &fragment);
+            self.joined(&joined, joined.time_ns, &fragment);
             self.append_if_full().await;
         }
+        self.flush_pending(None, &fragment);
         self.append().await;
         if let Some(entries) = self.broken_entries.rest() {
             tracing::warn!(source = %self.ledger.name, entries, "entries dropped");
@@ -294,7 +357,7 @@ impl Intake {
     /// Passes on lines whose next piece did not come in time, and gives buffers back; to be called now and then on a quiet connection.
     pub async fn flush_partials(&mut self, now_ns: i64) {
         (self.inflated, self.transcoded) = (Vec::new(), Vec::new());
-        if !self.rejoiner.is_empty() {
+        if self.holds_back() {
             let fragment = self.stage.pipeline.fragment.borrow().clone();
             self.flush_due(now_ns, &fragment);
             self.pieces.count(&mut self.rejoiner);
@@ -302,45 +365,83 @@ impl Intake {
         }
     }
 
+    /// Whether something waits here for what comes next.
+    fn holds_back(&self) -> bool {
+        !(self.rejoiner.is_empty() && self.pending.is_empty())
+    }
+
     fn flush_due(&mut self, now_ns: i64, fragment: &Fragment) {
         while let Some(joined) = self.rejoiner.next_due(now_ns) {
-            self.stage.joined(&joined, fragment);
+            self.joined(&joined, now_ns, fragment);
+        }
+        self.flush_pending(Some(now_ns), fragment);
+    }
+
+    /// Passes on what filters hold back: what is due by then, or all.
+    fn flush_pending(&mut self, now_ns: Option<i64>, fragment: &Fragment) {
+        if !self.pending.is_empty() {
+            self.arena.reset();
+            let mut exit = Exit { stage: &mut self.stage, fragment };
+            self.filters.flush(&self.arena, &mut self.pending, now_ns, &mut exit);
         }
     }
 
+    /// A line that was put together goes on.
+    fn joined(&mut self, joined: &Joined, now_ns: i64, fragment: &Fragment) {
+        self.arena.reset();
+        let (mut way, _) = self.way(now_ns, fragment);
+        way.joined(joined);
+    }
+
+    /// The way of records through the filters, and what else a pass needs.
+    fn way<'i>(&'i mut self, now_ns: i64, fragment: &'i Fragment) -> (Way<'i>, Rest<'i>) {
+        let Self { stage, filters, tag_filters, pending, arena, rejoiner, broken_entries, ledger, .. } = self;
+        let exit = Exit { stage, fragment };
+        (Way { filters, tag_filters, pending, arena, exit, now_ns }, Rest { rejoiner, broken_entries, ledger })
+    }
+
     async fn lines(&mut self, chunk: &Chunk, fragment: &Fragment) {
-        let bytes: &[u8] = &chunk.bytes;
-        self.stage.reserve(bytes.len());
-        let mut record = Record::new();
-        let mut letter_tag = Vec::new();
+        self.stage.reserve(chunk.bytes.len());
         let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', bytes).chain((bytes.last() != Some(&b'\n')).then_some(bytes.len())) {
-            let line = bytes.get(start..end).unwrap_or_default();
-            start = end + 1;
-            if end == bytes.len() && line.is_empty() {
-                break;
-            }
-            record.clear();
-            record.time_ns = chunk.received_ns;
-            if letter::read(line, &mut record, &mut letter_tag).is_some() {
-                self.stage.letter(&letter_tag, &mut record, fragment);
-            } else {
-                record.push_envelope(Name::Known(Key::Log), Value::Text(line));
-                self.stage.record(chunk.tag.as_bytes(), &mut record, fragment);
-            }
+        while start < chunk.bytes.len() {
+            start = self.take_lines(chunk, start, fragment);
             self.append_if_full().await;
         }
     }
 
-    async fn messages<'a>(
+    /// Takes lines from there on until the block in hand is full; says where the next one begins.
+    fn take_lines(&mut self, chunk: &Chunk, mut start: usize, fragment: &Fragment) -> usize {
+        self.arena.reset();
+        let spare = std::mem::take(&mut self.spare);
+        let (mut way, _) = self.way(chunk.received_ns, fragment);
+        let mut record = spare.recycle();
+        let mut letter_tag = Vec::new();
+        while start < chunk.bytes.len() && !way.exit.is_full() {
+            let rest = &chunk.bytes[start..];
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            start += end + 1;
+            record.clear();
+            record.time_ns = chunk.received_ns;
+            if letter::read(line, &mut record, &mut letter_tag).is_some() {
+                way.exit.stage.letter(&letter_tag, &mut record, fragment);
+            } else {
+                record.push_envelope(Name::Known(Key::Log), Value::Text(line));
+                way.record(chunk.tag.as_bytes(), &mut record);
+            }
+        }
+        self.spare = record.recycle();
+        start
+    }
+
+    async fn messages(
         &mut self,
         chunk: &Chunk,
-        bytes: &'a [u8],
+        bytes: &[u8],
         fragment: &Fragment,
         submitted: &mut Submitted,
     ) -> Result<(), decode::FrameError> {
         self.stage.reserve(bytes.len());
-        let mut record: Record<'a> = Record::new();
         let mut rest = bytes;
         while !rest.is_empty() {
             let message_at = bytes.len() - rest.len();
@@ -355,13 +456,14 @@ impl Intake {
                 None => None,
             };
             let received_ns = chunk.received_ns;
+            let tag = tag_of(chunk, message.tag);
             let result = match (repeated, message.body) {
                 (Some(after), body) => {
                     submitted.after = submitted.after.max(after);
                     self.leave_out(body, received_ns).await
                 }
                 (None, Body::Entries(entries)) => {
-                    self.entries(message.tag, entries, received_ns, &mut record, fragment).await;
+                    self.entries(&tag, entries, received_ns, fragment).await;
                     Ok(())
                 }
                 (None, Body::Compressed { compression, bytes }) => {
@@ -370,7 +472,7 @@ impl Intake {
                     let permit = memory.inflate(compression, bytes, &self.limits, &mut inflated).await;
                     if permit.is_ok() {
                         let entries = Entries::packed(&inflated, &self.limits);
-                        self.entries(message.tag, entries, received_ns, &mut Record::new(), fragment).await;
+                        self.entries(&tag, entries, received_ns, fragment).await;
                     }
                     self.inflated = kept(inflated);
                     permit.map(drop)
@@ -392,7 +494,7 @@ impl Intake {
                 decode::write_ack(id, chunk.encoding, &mut submitted.replies);
                 submitted.acked.push(key);
                 // Pieces held back are not in the block: after a restart their message is to be taken in again.
-                let is_there = repeated.is_none() && !self.stage.block.index.is_empty() && self.rejoiner.is_empty();
+                let is_there = repeated.is_none() && !self.stage.block.index.is_empty() && !self.holds_back();
                 if self.keeps_keys && is_there {
                     self.stage.block.chunk_ids.push(key.into());
                 }
@@ -444,32 +546,42 @@ impl Intake {
         Ok(())
     }
 
-    async fn entries<'a>(
-        &mut self,
-        tag: &[u8],
-        mut entries: Entries<'a>,
-        received_ns: i64,
-        record: &mut Record<'a>,
-        fragment: &Fragment,
-    ) {
-        while let Some(entry) = entries.next_into(record, received_ns) {
-            // Before each entry, and so not after the last: a message's key belongs into the block where it ends.
+    async fn entries(&mut self, tag: &[u8], mut entries: Entries<'_>, received_ns: i64, fragment: &Fragment) {
+        // A full block is closed before the next entry, and so not after the last: a message's key belongs into the block where
+        // it ends.
+        while !entries.is_at_end() {
             self.append_if_full().await;
-            match entry {
-                Err(error) => {
-                    if let Some(entries) = self.broken_entries.count(1, received_ns) {
-                        tracing::warn!(source = %self.ledger.name, %error, entries, "entry dropped");
-                    }
-                    self.stage.tally.lose(Reason::MalformedEntry);
+            self.take_entries(tag, &mut entries, received_ns, fragment);
+        }
+    }
+
+    /// Takes entries until the block in hand is full.
+    fn take_entries(&mut self, tag: &[u8], entries: &mut Entries<'_>, received_ns: i64, fragment: &Fragment) {
+        self.arena.reset();
+        let spare = std::mem::take(&mut self.spare);
+        let (mut way, rest) = self.way(received_ns, fragment);
+        let mut record = spare.recycle();
+        while !way.exit.is_full() {
+            let Some(entry) = entries.next_into(&mut record, received_ns) else { break };
+            if let Err(error) = entry {
+                if let Some(entries) = rest.broken_entries.count(1, received_ns) {
+                    tracing::warn!(source = %rest.ledger.name, %error, entries, "entry dropped");
                 }
-                Ok(()) => match self.rejoiner.offer(tag, record, received_ns) {
-                    Offer::NotPartial => self.stage.record(tag, record, fragment),
-                    Offer::Held => self.flush_due(received_ns, fragment),
-                    Offer::Complete(joined) => self.stage.joined(&joined, fragment),
-                    Offer::Orphan => self.stage.tally.lose(Reason::TooLarge),
-                },
+                way.exit.stage.tally.lose(Reason::MalformedEntry);
+                continue;
+            }
+            match rest.rejoiner.offer(tag, &record, received_ns) {
+                Offer::NotPartial => way.record(tag, &mut record),
+                Offer::Held => {
+                    while let Some(joined) = rest.rejoiner.next_due(received_ns) {
+                        way.joined(&joined);
+                    }
+                }
+                Offer::Complete(joined) => way.joined(&joined),
+                Offer::Orphan => way.exit.stage.tally.lose(Reason::TooLarge),
             }
         }
+        self.spare = record.recycle();
     }
 
     async fn append_if_full(&mut self) {
@@ -505,6 +617,15 @@ impl Intake {
             // pause here a busy source would fill the journal before the first of them reads a byte.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// The tag of a message's records.
+fn tag_of<'a>(chunk: &'a Chunk, said: &'a [u8]) -> Cow<'a, [u8]> {
+    match (chunk.tag.as_bytes(), chunk.is_prefix) {
+        (b"", _) => said.into(),
+        (tag, false) => tag.into(),
+        (prefix, true) => [prefix, said].concat().into(),
     }
 }
 

@@ -8,6 +8,8 @@
 
 pub mod json;
 pub mod msgpack;
+mod nested;
+pub mod scan;
 
 /// Names that meshlens itself knows. Everything else travels as [`Name::Text`] or [`Name::Json`].
 ///
@@ -340,6 +342,15 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The tables of this record, emptied, for one that borrows from elsewhere.
+    pub fn recycle<'b>(mut self) -> Record<'b> {
+        self.clear();
+        let Self { kind, time_ns, envelope, log, parsed, ambiguous, scratch, spare } = self;
+        // Nothing is left to convert; the standard library collects such a vector where it is.
+        let empty = |fields: Vec<Field<'a>>| fields.into_iter().map_while(|_| None).collect();
+        Record { kind, time_ns, envelope: empty(envelope), log, parsed: empty(parsed), ambiguous, scratch, spare }
+    }
+
     /// Empties the record, keeps its memory.
     pub fn clear(&mut self) {
         self.kind = Kind::Other;
@@ -436,6 +447,16 @@ mod tests {
         assert_eq!(record.log_line(), Some(&b"line"[..]));
         record.clear();
         assert_eq!(record.log_line(), None);
+    }
+
+    #[test]
+    fn recycled_tables_keep_their_room() {
+        let mut record = Record::new();
+        (0..100).for_each(|_| record.push_envelope(Name::text(b"log"), Value::Text(b"line")));
+        let (capacity, place) = (record.envelope.capacity(), record.envelope.as_ptr().addr());
+        let record = record.recycle();
+        assert_eq!((record.envelope.len(), record.log), (0, None));
+        assert_eq!((record.envelope.capacity(), record.envelope.as_ptr().addr()), (capacity, place));
     }
 
     #[test]

@@ -76,11 +76,23 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What happens to the text of lines that are neither access logs nor Envoy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Application {
+    /// Scrubbed: nobody knows what stands in it. The default.
+    #[default]
+    Scrub,
+    /// Passed on byte for byte, unless the stream that it came on speaks Envoy.
+    Pass,
+}
+
 /// How to redact.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Config {
     /// What happens to query strings.
     pub query: Policy,
+    /// Which lines are looked at; whoever calls [`Redactor::redact`] decides by it.
+    pub application: Application,
 }
 
 /// Redacts records and text by one policy. Cheap to share: it holds no state.

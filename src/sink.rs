@@ -15,11 +15,14 @@ pub mod dead_letters;
 pub mod driver;
 pub mod file;
 pub mod firehose;
+pub mod forward;
 pub mod retry;
 pub mod s3;
 pub mod search;
 pub mod stdout;
 pub mod template;
+pub mod unsupported;
+pub mod value;
 
 /// One configured sink.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +40,9 @@ impl Config {
             Kind::CloudwatchLogs(config) => config.concurrency.saturating_mul(config.batch_bytes_max),
             Kind::Firehose(config) => config.concurrency.saturating_mul(config.batch_bytes_max),
             Kind::S3(config) => s3::deliver::memory_bytes_max(config.part_bytes),
+            Kind::Forward(config) => config.concurrency.saturating_mul(config.batch_bytes_max).saturating_mul(2),
             Kind::File(_) => s3::deliver::memory_bytes_max(0),
-            Kind::Stdout | Kind::Discard => 0,
+            Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => 0,
         }
     }
 
@@ -47,12 +51,14 @@ impl Config {
         match &self.kind {
             Kind::CloudwatchLogs(config) => vec![&config.group, &config.stream],
             Kind::S3(config) => vec![&config.key],
+            Kind::Forward(config) => vec![&config.tag],
             Kind::File(config) => match &config.layout {
                 file::Layout::CloudwatchLogs { group, stream } => vec![group, stream],
                 file::Layout::S3 { key, .. } => vec![key],
+                file::Layout::Lines { file } => vec![file],
                 file::Layout::Firehose { .. } => Vec::new(),
             },
-            Kind::Firehose(_) | Kind::Stdout | Kind::Discard => Vec::new(),
+            Kind::Firehose(_) | Kind::Stdout | Kind::Discard | Kind::Unsupported(_) => Vec::new(),
         }
     }
 }
@@ -66,12 +72,16 @@ pub enum Kind {
     Firehose(firehose::Config),
     /// Amazon S3.
     S3(s3::Config),
+    /// Another log router, in the Fluentd Forward protocol.
+    Forward(forward::Config),
     /// Files under a directory, laid out as one of the services would.
     File(file::Config),
     /// Standard output, one JSON object a line.
     Stdout,
     /// Nowhere; counted as delivered.
     Discard,
+    /// Nowhere, since this program lacks the output that was asked for; counted as dropped.
+    Unsupported(unsupported::Config),
 }
 
 impl Kind {
@@ -81,9 +91,11 @@ impl Kind {
             Self::CloudwatchLogs(_) => "cloudwatch_logs",
             Self::Firehose(_) => "firehose",
             Self::S3(_) => "s3",
+            Self::Forward(_) => "forward",
             Self::File(_) => "file",
             Self::Stdout => "stdout",
             Self::Discard => "discard",
+            Self::Unsupported(_) => "unsupported",
         }
     }
 
@@ -93,8 +105,9 @@ impl Kind {
         match self {
             Self::CloudwatchLogs(config) => Some(("batch_timeout", config.batch_timeout)),
             Self::Firehose(config) => Some(("batch_timeout", config.batch_timeout)),
+            Self::Forward(config) => Some(("batch_timeout", config.batch_timeout)),
             Self::S3(config) => Some(("object_age_max", config.object_age_max)),
-            Self::File(_) | Self::Stdout | Self::Discard => None,
+            Self::File(_) | Self::Stdout | Self::Discard | Self::Unsupported(_) => None,
         }
     }
 }

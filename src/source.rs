@@ -7,8 +7,11 @@
 //! Cost: one read and one chunk for up to 256 KiB, a clock reading and a channel hop per chunk, nothing per record.
 
 pub mod descriptors;
+pub mod dummy;
 pub mod forward;
 pub mod lines;
+mod listen;
+pub mod tcp;
 
 use std::future::Future;
 use std::io;
@@ -37,9 +40,25 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether it follows a file, and stands somewhere in it.
-    pub fn follows(&self) -> bool {
-        matches!(&self.kind, Kind::Lines(lines::Config { follow: true, input: lines::Input::File(_), .. }))
+    /// How many files it follows, whose positions are to be known after a restart; 0 if none.
+    pub fn files_max(&self) -> usize {
+        match &self.kind {
+            Kind::Lines(lines::Config { follow: true, input: lines::Input::File(_), .. }) => 1,
+            // Those that were let go are remembered for a while: they may be found again.
+            Kind::Tail(config) => 2 * config.files_max,
+            Kind::Lines(_) | Kind::Forward(_) | Kind::Tcp(_) | Kind::Dummy(_) => 0,
+        }
+    }
+}
+
+impl Config {
+    /// The TCP address on which it listens.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match &self.kind {
+            Kind::Forward(config) => config.listen,
+            Kind::Tcp(config) => Some(config.listen),
+            Kind::Lines(_) | Kind::Tail(_) | Kind::Dummy(_) => None,
+        }
     }
 }
 
@@ -50,6 +69,12 @@ pub enum Kind {
     Forward(forward::Config),
     /// Lines of stdin or of a file.
     Lines(lines::Config),
+    /// Text or JSON over TCP.
+    Tcp(tcp::Config),
+    /// Lines of many files, as they grow.
+    Tail(lines::tail::Config),
+    /// The same record over and over.
+    Dummy(dummy::Config),
 }
 
 impl Kind {
@@ -58,6 +83,9 @@ impl Kind {
         match self {
             Self::Forward(_) => "forward",
             Self::Lines(_) => "lines",
+            Self::Tcp(_) => "tcp",
+            Self::Tail(_) => "tail",
+            Self::Dummy(_) => "dummy",
         }
     }
 }
@@ -126,6 +154,12 @@ pub enum Bound {
     Forward(forward::Bound),
     /// Open.
     Lines(lines::Bound),
+    /// Listening.
+    Tcp(tcp::Bound),
+    /// Ready to look for files.
+    Tail(lines::tail::Bound),
+    /// Needs nothing.
+    Dummy,
 }
 
 /// Reads what the source's settings name and nothing else would look at before [`bind`]: the files of TLS.
@@ -135,7 +169,7 @@ pub enum Bound {
 pub fn verify(config: &Config) -> Result<(), BindError> {
     match &config.kind {
         Kind::Forward(config) => forward::verify(config),
-        Kind::Lines(_) => Ok(()),
+        Kind::Lines(_) | Kind::Tcp(_) | Kind::Tail(_) | Kind::Dummy(_) => Ok(()),
     }
 }
 
@@ -147,11 +181,14 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     match &config.kind {
         Kind::Forward(config) => forward::bind(config).map(Bound::Forward),
         Kind::Lines(config) => lines::bind(config).map(Bound::Lines),
+        Kind::Tcp(config) => tcp::bind(config).map(Bound::Tcp),
+        Kind::Tail(config) => lines::tail::bind(config).map(Bound::Tail),
+        Kind::Dummy(_) => Ok(Bound::Dummy),
     }
 }
 
 /// Reads the source to its end: of its inputs, or, when `draining` turns true, of what still comes: until all peers are gone or nothing
-/// came for `quiet`. To end it at once, drop the future. A followed file is read on from `resume`, if it is known.
+/// came for `quiet`. To end it at once, drop the future. Followed files are read on from `resume`, if they are known.
 ///
 /// # Errors
 /// An input failed in a way that does not pass.
@@ -161,12 +198,15 @@ pub async fn run<I: Intakes>(
     intakes: I,
     draining: watch::Receiver<bool>,
     quiet: Duration,
-    resume: Option<Position>,
+    resume: Vec<Position>,
 ) -> Result<(), RunError> {
     match (kind, bound) {
         (Kind::Forward(config), Bound::Forward(bound)) => forward::run(config, bound, intakes, draining, quiet).await,
         (Kind::Lines(config), Bound::Lines(bound)) => lines::run(config, bound, intakes, draining, quiet, resume).await,
-        (Kind::Forward(_), Bound::Lines(_)) | (Kind::Lines(_), Bound::Forward(_)) => {
+        (Kind::Tcp(config), Bound::Tcp(bound)) => tcp::run(config, bound, intakes, draining, quiet).await,
+        (Kind::Tail(config), Bound::Tail(bound)) => lines::tail::run(config, bound, intakes, draining, resume).await,
+        (Kind::Dummy(config), Bound::Dummy) => dummy::run(config, intakes, draining).await,
+        (Kind::Forward(_) | Kind::Lines(_) | Kind::Tcp(_) | Kind::Tail(_) | Kind::Dummy(_), _) => {
             unreachable!("a source runs on what was bound for it")
         }
     }

@@ -5,7 +5,6 @@
 //! nanoseconds holds.
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
-const NANOS_PER_MILLI: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Length of `YYYY-MM-DD?HH:MM:SS` in bytes.
@@ -33,19 +32,29 @@ pub fn parse_envoy_log_ns(text: &[u8]) -> Option<i64> {
 
 /// Appends a time as `2026-11-22T02:36:32.784Z`, 24 bytes; what is finer than a millisecond is cut off towards the past.
 pub fn write_rfc3339_ms(ns: i64, out: &mut Vec<u8>) {
-    let seconds = ns.div_euclid(NANOS_PER_SECOND);
-    let millis = ns.rem_euclid(NANOS_PER_SECOND) / NANOS_PER_MILLI;
+    write_rfc3339(ns, 3, out);
+}
+
+/// Appends a time as `2026-11-22T02:36:32.784000Z`, with that many digits of the second's fraction, 1 to 9; what is finer is
+/// cut off towards the past.
+pub fn write_rfc3339(ns: i64, digits: usize, out: &mut Vec<u8>) {
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    write_civil(ns.div_euclid(NANOS_PER_SECOND), &mut text);
+    write_digits(&mut text[CIVIL_BYTES + 1..][..9], ns.rem_euclid(NANOS_PER_SECOND));
+    out.extend_from_slice(&text[..CIVIL_BYTES + 1 + digits.clamp(1, 9)]);
+    out.push(b'Z');
+}
+
+/// Writes date and time of day over the first bytes of `text`.
+fn write_civil(seconds: i64, text: &mut [u8]) {
     let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
     let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
     write_digits(&mut text[0..4], year);
     write_digits(&mut text[5..7], month);
     write_digits(&mut text[8..10], day);
     write_digits(&mut text[11..13], second_of_day / 3600);
     write_digits(&mut text[14..16], second_of_day / 60 % 60);
     write_digits(&mut text[17..19], second_of_day % 60);
-    write_digits(&mut text[20..23], millis);
-    out.extend_from_slice(&text);
 }
 
 /// A date and a time of day, each part within its range.

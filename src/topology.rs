@@ -76,13 +76,20 @@ impl Outcome {
     }
 }
 
-struct Signals {
+/// The signals that ask for the end. Installed before anything that takes time: to process 1 of a container, one that comes earlier
+/// never comes.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn install() -> anyhow::Result<Self> {
+    /// From here on they are kept for [`run`]; needs a runtime.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn install() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("SIGTERM handler")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT handler")?,
@@ -98,8 +105,7 @@ impl Signals {
 }
 
 /// Runs the pipeline until its inputs end or a signal comes, and drains it.
-pub async fn run(config: Config) -> anyhow::Result<Outcome> {
-    let mut signals = Signals::install()?;
+pub async fn run(config: Config, mut signals: Signals) -> anyhow::Result<Outcome> {
     let panics = panics::watch();
     source::descriptors::raise(source::descriptors::wanted(&config.sources));
     let bound = bind(&config)?;
@@ -110,7 +116,7 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     };
     let view = Arc::new(view(&config, account.clone()));
     // Before the journal is opened, which may take time: how far the start has come is one of the things it tells.
-    let _admin = admin.map(|listener| admin::serve(listener, view.clone())).transpose().context("admin endpoints")?;
+    let _admin = admin::serve(admin, view.clone()).context("admin endpoints")?;
     let (journal, recovered) = open_journal(&config, &account).await?;
     view.journal_is_open(journal.writer.monitor(), recovered.clone());
     account.sources.extend(recovered);
@@ -146,7 +152,7 @@ async fn open_journal(config: &Config, account: &Account) -> anyhow::Result<(Ope
         sources: texts(&mut config.sources.iter().map(|each| each.name.as_str())),
         keys: texts(&mut partition_keys(&config.sinks).iter().map(|key| &**key)),
     };
-    let follows: Vec<bool> = config.sources.iter().map(source::Config::follows).collect();
+    let follows: Vec<usize> = config.sources.iter().map(source::Config::files_max).collect();
     let sinks = account.sinks.clone();
     // The budget is for all that is not delivered yet, wherever it is; but the journal is where records wait.
     let held: usize = config.sinks.iter().map(sink::Config::memory_bytes).sum();
@@ -245,12 +251,14 @@ impl Running {
         view: Arc<View>,
         panics: panics::Watch,
     ) -> anyhow::Result<(Self, Keeper)> {
-        let Opened { writer, readers, keeper, instance, positions, mut chunk_ids, .. } = journal;
+        let Opened { writer, readers, keeper, instance, mut positions, mut chunk_ids, .. } = journal;
         let is_kept = instance.is_some() && config.journal.persist != journal::Persist::Never;
         let mut others = JoinSet::new();
         let metadata = enrich::ecs::watch(&config.enrich, &enrich::ecs::Environment::from_process());
         let partition_keys = partition_keys(&config.sinks);
         let stages = process::Config {
+            filter: config.filter.clone(),
+            parse: config.parse,
             redact: config.redact.clone(),
             enrich: config.enrich.clone(),
             route: config.route.clone(),
@@ -289,7 +297,7 @@ impl Running {
         for (id, (each, bound)) in config.sources.iter().zip(bound).enumerate() {
             let limits = match &each.kind {
                 source::Kind::Forward(config) => config.limits(),
-                source::Kind::Lines(_) => decode::Limits::default(),
+                _ => decode::Limits::default(),
             };
             let ledger = account.sources[id].clone();
             let mut intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);
@@ -298,7 +306,14 @@ impl Running {
                 let known = std::mem::take(&mut chunk_ids[id]);
                 intakes = intakes.with_keys(known.iter().filter_map(|key| (**key).try_into().ok()));
             }
-            let run = source::run(each.kind.clone(), bound, intakes, draining.subscribe(), config.quiet, positions[id]);
+            let run = source::run(
+                each.kind.clone(),
+                bound,
+                intakes,
+                draining.subscribe(),
+                config.quiet,
+                std::mem::take(&mut positions[id]),
+            );
             spawn(&mut sources, each.name.as_str().into(), async move { run.await.map_err(anyhow::Error::from) });
         }
         view.enter(Phase::Running);
@@ -454,9 +469,11 @@ async fn run_sink(kind: sink::Kind, context: sink::Context) -> anyhow::Result<()
         sink::Kind::CloudwatchLogs(config) => sink::cloudwatch_logs::run(config, context).await,
         sink::Kind::Firehose(config) => sink::firehose::run(config, context).await,
         sink::Kind::S3(config) => sink::s3::run(config, context).await,
+        sink::Kind::Forward(config) => sink::forward::run(config, context).await,
         sink::Kind::File(config) => sink::file::run(config, context).await,
         sink::Kind::Stdout => sink::stdout::run(context).await,
         sink::Kind::Discard => sink::stdout::discard(context).await,
+        sink::Kind::Unsupported(config) => sink::unsupported::run(&config, context).await,
     }
     .map_err(anyhow::Error::from)
 }

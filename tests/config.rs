@@ -116,8 +116,8 @@ fn what_is_refused_does_not_cause_further_errors() {
     assert_eq!(
         problems("[sink.a]\ntype='s3'\nbucket=1\n[sink.b]\ntype='s4'\n[[route]]\nto=['a','b']\n"),
         "meshlens.toml:3: sink.a.bucket = 1: must be text in quotes\n\
-         meshlens.toml:5: sink.b.type = \"s4\": must be one of `cloudwatch_logs`, `firehose`, `s3`, `file`, `stdout` or \
-         `discard`; did you mean `s3`?"
+         meshlens.toml:5: sink.b.type = \"s4\": must be one of `cloudwatch_logs`, `firehose`, `s3`, `forward`, `file`, `stdout`, \
+         `discard` or `unsupported`; did you mean `s3`?"
     );
 }
 
@@ -491,6 +491,7 @@ fn reference(schema: &Json) -> String {
         ("Enrich", "`[enrich]`"),
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),
+        ("Parse", "`[parse]`"),
         ("Redact", "`[redact]`"),
         ("Retry", "`[sink.NAME.retry]`"),
         ("Rule", "`[[route]]`"),

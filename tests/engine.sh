@@ -20,6 +20,9 @@ docker image inspect --format 'image size: {{.Size}} bytes' meshlens
 docker run --rm meshlens --version
 docker run --rm meshlens check --config /etc/meshlens/service-connect.toml >/dev/null
 
+echo "== drop-in for FireLens"
+.venv/bin/python tests/engine/firelens.py meshlens
+
 echo "== docker compose"
 trap '$compose logs --no-color meshlens prepare traffic 2>/dev/null | tail -50; $compose down -v -t 5 >/dev/null 2>&1' EXIT
 $compose up -d

@@ -37,7 +37,8 @@ impl Reader {
         let bound = bind(&config).unwrap();
         let recorder = Recorder::default();
         let (draining, is_draining) = watch::channel(false);
-        let task = tokio::spawn(run(config, bound, recorder.clone(), is_draining, Duration::from_millis(100), None));
+        let task =
+            tokio::spawn(run(config, bound, recorder.clone(), is_draining, Duration::from_millis(100), Vec::new()));
         Self { recorder, draining, task }
     }
 

@@ -28,7 +28,8 @@ fn a_panic_of_any_task_ends_the_run_with_a_failure_and_an_account() {
     let outcome = runtime.block_on(async {
         // Nobody holds its handle, as with the tasks of libraries.
         drop(tokio::spawn(async move { drop(record[..14].to_owned()) }));
-        tokio::time::timeout(Duration::from_secs(60), topology::run(config)).await
+        tokio::time::timeout(Duration::from_secs(60), topology::run(config, topology::Signals::install().unwrap()))
+            .await
     });
     let outcome = outcome.expect("the run ends by itself").unwrap();
     let failure = format!("{:#}", outcome.failure.unwrap());

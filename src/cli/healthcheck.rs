@@ -2,17 +2,15 @@
 //!
 //! One request over a plain socket, without the configuration, the log or the runtime: it runs every few seconds beside the router.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::http::{self, Request};
 use super::{Exit, print, say};
 use crate::admin::{ADDRESS, address};
 
 /// From the first packet to the last; below the 5 s that ECS and Docker grant by default or as a rule.
 const TIME_MAX: Duration = Duration::from_secs(4);
-/// Bytes of an answer.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Whom to ask, and what.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,45 +60,14 @@ fn reachable(mut admin: SocketAddr) -> SocketAddr {
 
 fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let end = Instant::now() + TIME_MAX;
-    // A timeout of zero is an error in itself.
-    let left = || end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let mut stream = TcpStream::connect_timeout(&admin, left())?;
-    stream.set_write_timeout(Some(left()))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 16 << 10];
-    loop {
-        stream.set_read_timeout(Some(left()))?;
-        match stream.read(&mut piece)? {
-            0 => break,
-            read => answer.extend_from_slice(&piece[..read]),
-        }
-        if answer.len() as u64 > ANSWER_BYTES_MAX || Instant::now() >= end {
-            return Err(std::io::Error::other("the answer does not end"));
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    read(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
-}
-
-/// Status and body of an answer.
-fn read(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((status, body.to_owned()))
+    let request = Request { method: "GET", host: &admin.to_string(), path, headers: &[], body: "" };
+    let answer = http::ask(admin, &request, end, end)?;
+    Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_a_status_and_a_body() {
-        assert_eq!(read("HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\n{}\n"), Some((503, "{}\n".into())));
-        for wrong in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 20\r\n\r\n"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn all_addresses_are_asked_on_this_host() {

@@ -59,7 +59,7 @@ impl Args {
             Redact::Mask => Policy::Mask,
             Redact::Hash => Policy::Hash { key: key() },
         };
-        Ok(crate::redact::Config { query })
+        Ok(crate::redact::Config { query, ..crate::redact::Config::default() })
     }
 }
 

@@ -2,29 +2,34 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use super::{ConfigArgs, Exit, say};
+use super::{ConfigArgs, Exit, orphans, say};
 use crate::config::Config;
-use crate::telemetry::logs;
-use crate::topology;
+use crate::telemetry::{logs, own};
+use crate::topology::{self, Signals};
 
 /// Runs until the inputs end or a signal comes.
 pub fn run(args: &ConfigArgs) -> Exit {
+    // Before anything that takes time, such as reading the configuration.
+    let started = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
+    let started = started.and_then(|runtime| Ok((runtime.block_on(async { Signals::install() })?, runtime)));
+    let (signals, runtime) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            say(format_args!("meshlens: cannot start threads: {error:#}"));
+            return Exit::Failure;
+        }
+    };
     let config = match args.load() {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };
     logs::init(config.log.format, config.log.level);
+    // The first line: by this word our own log is known, should it come back as records.
+    tracing::info!(process = own::word(), "meshlens {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            say(format_args!("meshlens: cannot start threads: {error}"));
-            return Exit::Failure;
-        }
-    };
-    let routed = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(route(config)))));
+    let routed = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(route(config, signals)))));
     // What is still at work in a blocking call, on a disk that does not answer, is not waited for.
     runtime.shutdown_background();
     match routed {
@@ -39,8 +44,9 @@ pub fn run(args: &ConfigArgs) -> Exit {
 }
 
 /// The topology; its outcome as an exit code.
-async fn route(config: Config) -> anyhow::Result<Exit> {
-    let outcome = topology::run(config).await?;
+async fn route(config: Config, signals: Signals) -> anyhow::Result<Exit> {
+    tokio::spawn(orphans::reap());
+    let outcome = topology::run(config, signals).await?;
     if outcome.failure.is_some() {
         return Ok(Exit::Failure);
     }

@@ -16,16 +16,31 @@ use super::raw;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
-use crate::{journal, redact};
+use crate::{journal, process, redact};
 
 mod admin;
 mod enrich;
 mod file_sink;
+mod filter;
+mod forward_sink;
 mod route;
+mod s3_sink;
 mod sink;
 mod source;
 
-pub use sink::S3_KEY;
+pub use s3_sink::S3_KEY;
+
+/// Where `tail` sources keep their positions that ask for it: beside what they name.
+fn positions_dir(sources: &[crate::source::Config]) -> Option<PathBuf> {
+    sources.iter().find_map(|source| match &source.kind {
+        crate::source::Kind::Tail(crate::source::lines::tail::Config { db: Some(db), .. }) => {
+            let mut dir = db.clone().into_os_string();
+            dir.push(".meshlens");
+            Some(dir.into())
+        }
+        _ => None,
+    })
+}
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -61,16 +76,27 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
+        let filter = self.filters(
+            root.filter.unwrap_or_default(),
+            root.parser.unwrap_or_default(),
+            root.multiline_parser.unwrap_or_default(),
+        );
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
+        let mut journal = self.journal(&root.journal.unwrap_or_default());
+        if !self.is_set(&Path::root().key("journal").key("dir")) {
+            journal.dir = journal.dir.or_else(|| positions_dir(&sources));
+        }
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
+            parse: parse(&root.parse.unwrap_or_default()),
             redact: self.redact(root.redact.unwrap_or_default()),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
+            filter,
             route,
-            journal: self.journal(&root.journal.unwrap_or_default()),
+            journal,
             dead_letters: root.dead_letters.and_then(|raw| self.dead_letters(raw)),
             sinks,
             grace,
@@ -209,6 +235,10 @@ impl<'a> Builder<'a> {
 
     fn redact(&mut self, raw: raw::Redact) -> redact::Config {
         let table = Path::root().key("redact");
+        let application = match raw.application {
+            None | Some(raw::Application::Scrub) => redact::Application::Scrub,
+            Some(raw::Application::Pass) => redact::Application::Pass,
+        };
         let query = raw.query.unwrap_or(raw::Query::Strip);
         if query != raw::Query::Keep && raw.parameters.is_some() {
             self.refuse(&table.key("parameters"), "must not be set unless `query` is \"keep\"");
@@ -233,7 +263,7 @@ impl<'a> Builder<'a> {
                 redact::Policy::Hash { key: key.unwrap_or(Secret(Box::default())) }
             }
         };
-        redact::Config { query }
+        redact::Config { query, application }
     }
 
     fn kept_parameters(&mut self, table: &Path, parameters: Option<Vec<String>>) -> Vec<String> {
@@ -347,6 +377,11 @@ impl<'a> Builder<'a> {
         };
         logs::Config { format, level }
     }
+}
+
+/// What is recognised.
+fn parse(raw: &raw::Parse) -> process::Parse {
+    process::Parse { envoy: raw.envoy.unwrap_or(true), application: raw.application.unwrap_or(true) }
 }
 
 /// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.

@@ -14,6 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::build::Variables;
 use super::document::{Node, Origin};
 use super::flags::{self, Flags};
 use super::fluent_bit::files::Files;
@@ -75,7 +76,7 @@ impl Given<'_> {
 
     fn source(&self, flags: &Flags, problems: &mut Problems) -> Source {
         let root = self.variable(init::ROOT_VARIABLE).filter(|root| !root.is_empty()).map(PathBuf::from);
-        let mut files = Files { root, given: Vec::new() };
+        let mut files = Files { root, ..Files::default() };
         for path in [self.fluent_bit, self.config].into_iter().flatten() {
             if !self.fetch(path, &mut files, problems) {
                 return Source::Refused;
@@ -148,6 +149,27 @@ impl Given<'_> {
             }
         }
     }
+}
+
+/// Reads a file that the ECS agent would write, with the files that it names from `directory` where they are nowhere else.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_generated(
+    path: &Path,
+    text: &str,
+    directory: &Path,
+    flags: &Flags,
+    variables: Variables<'_>,
+) -> Result<Loaded, Problems> {
+    let beside = Some(directory.to_owned());
+    let files = Files { given: vec![(path.to_owned(), text.to_owned())], beside, ..Files::default() };
+    let Translated { tree, problems, warnings, is_whole } = if path == Path::new(init::FLUENTD) {
+        fluentd::read(path, &files, variables, None)
+    } else {
+        fluent_bit::read(&Request { files: vec![path.to_owned()], from: files, ..Request::default() }, variables)
+    };
+    load_tree(Some(tree), is_whole, problems, warnings, flags, variables)
 }
 
 enum Source {

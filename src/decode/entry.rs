@@ -72,10 +72,22 @@ impl<'a> Entries<'a> {
         Self { reader, form, nesting_max: limits.nesting_max.min(NESTING_CAP) }
     }
 
+    /// Whether all have been asked for.
+    pub fn is_at_end(&self) -> bool {
+        match self.form {
+            Form::Single => false,
+            Form::Array(left) => left == 0,
+            Form::Packed => self.reader.is_at_end(),
+        }
+    }
+
     /// Clears `record` and fills its envelope and time with the next entry. A record without a time gets `received_ns`
     /// (nanoseconds since 1970 UTC). After an error the record is to be ignored, and the next entry may be asked for.
     #[inline]
-    pub fn next_into(&mut self, record: &mut Record<'a>, received_ns: i64) -> Option<Result<(), EntryError>> {
+    pub fn next_into<'s>(&mut self, record: &mut Record<'s>, received_ns: i64) -> Option<Result<(), EntryError>>
+    where
+        'a: 's,
+    {
         match self.form {
             Form::Array(0) => return None,
             Form::Array(left) => self.form = Form::Array(left - 1),
@@ -103,7 +115,10 @@ impl<'a> Entries<'a> {
     }
 
     #[inline]
-    fn entry(&mut self, record: &mut Record<'a>, received_ns: i64) -> Result<(), EntryError> {
+    fn entry<'s>(&mut self, record: &mut Record<'s>, received_ns: i64) -> Result<(), EntryError>
+    where
+        'a: 's,
+    {
         match self.reader.token()? {
             Token::Array(2) => self.pair(record, received_ns),
             Token::Array(elements) if elements > 2 => {
@@ -116,7 +131,10 @@ impl<'a> Entries<'a> {
     }
 
     #[inline]
-    fn pair(&mut self, record: &mut Record<'a>, received_ns: i64) -> Result<(), EntryError> {
+    fn pair<'s>(&mut self, record: &mut Record<'s>, received_ns: i64) -> Result<(), EntryError>
+    where
+        'a: 's,
+    {
         record.time_ns = time(&mut self.reader)?.unwrap_or(received_ns);
         let Token::Map(fields) = self.reader.token()? else { return Err(EntryError::NotARecord) };
         for _ in 0..fields {

@@ -14,6 +14,9 @@ use crate::timestamp::parse_rfc3339_ns;
 /// An object with more members is not looked at; it passes as it is.
 const MEMBERS_MAX: usize = 1024;
 
+/// Fewer fields are no access log, nor an event.
+const FIELDS_MIN: usize = 2;
+
 /// Parses a line that begins as a JSON object, sets `record.time_ns` of an access log, and says what it is. Fields stay in
 /// the record for an access log only.
 pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Kind {
@@ -29,6 +32,27 @@ pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Kind {
         _ => record.parsed.truncate(before),
     }
     kind
+}
+
+/// What fields say that came parsed already, and the start time of an access log in nanoseconds since 1970 UTC.
+pub fn weigh(fields: &[Field<'_>]) -> (Kind, Option<i64>) {
+    let mut evidence = Evidence::default();
+    if (FIELDS_MIN..=MEMBERS_MAX).contains(&fields.len()) {
+        fields.iter().for_each(|field| evidence.weigh(field.name, token(field.value)));
+    }
+    (evidence.kind(), evidence.start_ns.or(evidence.timestamp_ns))
+}
+
+fn token(value: Value<'_>) -> Token<'_> {
+    match value {
+        Value::Text(text) | Value::Json(text) => Token::String(text),
+        Value::Number(text) => Token::Number(text),
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => Token::Number(b"0"),
+        Value::Bool(truth) => Token::Bool(truth),
+        Value::JsonValue(text) | Value::MsgPack(text) => Token::Nested(text),
+        // Only redaction makes the last two, and it comes later.
+        Value::Null | Value::Scratch(_) | Value::ScratchJson(_) => Token::Null,
+    }
 }
 
 fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Option<Evidence> {
@@ -243,6 +267,20 @@ mod tests {
     fn outlier_events_are_envoy_s() {
         let line = r#"{"type":"CONSECUTIVE_5XX","timestamp":"2026-08-08T10:00:00.123Z","cluster_name":"egress","upstream_url":"10.0.0.1:80","action":"EJECT","num_ejections":1,"enforced":true,"eject_consecutive_event":{}}"#;
         assert_eq!(kind(line), Kind::Envoy);
+    }
+
+    #[test]
+    fn fields_are_weighed_as_members_are() {
+        for line in ACCESS {
+            let mut record = Record::new();
+            assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+            let (kind, start_ns) = weigh(&record.parsed);
+            assert_eq!(kind, Kind::Access, "{line}");
+            assert_eq!(start_ns.unwrap_or(0), record.time_ns, "{line}");
+        }
+        let docker = ["container_id", "container_name", "source", "log"];
+        let fields = docker.map(|name| Field { name: Name::text(name.as_bytes()), value: Value::Text(b"x") });
+        assert_eq!(weigh(&fields).0, Kind::Other);
     }
 
     #[test]

@@ -43,6 +43,26 @@ impl<'a> Scanner<'a> {
         self.expect(b'{')
     }
 
+    /// Enters the array that the text is.
+    pub fn open_list(&mut self) -> Option<()> {
+        self.skip_blanks();
+        self.expect(b'[')
+    }
+
+    /// The array's next element, with the rules of [`Self::member`].
+    pub fn element(&mut self, is_first: bool) -> Option<Option<Token<'a>>> {
+        self.skip_blanks();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            self.skip_blanks();
+            return (self.at == self.text.len()).then_some(None);
+        }
+        if !is_first {
+            self.expect(b',')?;
+        }
+        Some(Some(self.value(1)?))
+    }
+
     /// The object's next member: `Some(None)` at its end, after which only blanks may follow; `None` if it is not valid.
     pub fn member(&mut self, is_first: bool) -> Option<Option<(&'a [u8], Token<'a>)>> {
         self.skip_blanks();

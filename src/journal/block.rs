@@ -17,14 +17,21 @@ pub const SINKS_MAX: usize = SinkSet::BITS as usize;
 /// A record of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Event time in milliseconds since 1970 UTC.
-    pub time_ms: i64,
+    /// Event time in nanoseconds since 1970 UTC.
+    pub time_ns: i64,
     /// Where it goes; never empty.
     pub sinks: SinkSet,
     /// One past its last byte (the newline) in [`Block::bytes`]; it starts where the one before ends.
     pub end: u32,
     /// Index into [`Block::partitions`].
     pub partition: u32,
+}
+
+impl Entry {
+    /// Event time in whole milliseconds since 1970 UTC, towards the past.
+    pub const fn time_ms(&self) -> i64 {
+        self.time_ns.div_euclid(1_000_000)
+    }
 }
 
 /// What the names of streams, objects and groups are made from; the same for runs of records.

@@ -26,8 +26,8 @@ pub struct Opened {
     pub keeper: Keeper,
     /// Names the directory for good, together with sequence numbers that never repeat; none in memory.
     pub instance: Option<String>,
-    /// By source: where a followed file is to be read on.
-    pub positions: Vec<Option<Position>>,
+    /// By source: where followed files are to be read on, the one that moved last at the end.
+    pub positions: Vec<Vec<Position>>,
     /// By source: messages that are known already.
     pub chunk_ids: Vec<ChunkIds>,
     /// What was found.
@@ -111,10 +111,11 @@ pub fn open_with(
     config: Config,
     ledgers: Vec<Arc<Ledger>>,
     names: Names,
-    follows: &[bool],
+    follows: &[usize],
 ) -> Result<Opened, OpenError> {
     let mut state = State::new(config.clone(), ledgers);
-    state.trackers = follows.iter().map(|follows| follows.then(Tracker::default)).collect();
+    let tracker = |&files_max: &usize| (files_max > 0).then(|| Tracker::new(files_max, Vec::new()));
+    state.trackers = follows.iter().map(tracker).collect();
     let sources = names.sources.len();
     let found = match config.dir.as_deref().map(|dir| read(dir, &names)).transpose() {
         Ok(found) => found,
@@ -134,20 +135,21 @@ pub fn open_with(
             readers,
             keeper,
             instance: None,
-            positions: vec![None; sources],
+            positions: vec![Vec::new(); sources],
             chunk_ids: vec![Vec::new(); sources],
             recovery: Recovery::default(),
         });
     };
     let recovery =
         Recovery { records: recovered.records, orphans: recovered.orphans, gaps: recovered.gaps.len() as u64 };
-    let positions: Vec<Option<Position>> =
-        names.sources.iter().map(|source| recovered.positions.get(source).copied()).collect();
+    let mut positions: Vec<Vec<Position>> =
+        names.sources.iter().map(|source| recovered.positions.remove(source).unwrap_or_default()).collect();
     let mut ids = |source: &String| recovered.chunk_ids.remove(source).map(Vec::from).unwrap_or_default();
     let chunk_ids = names.sources.iter().map(&mut ids).collect();
-    for (tracker, position) in state.trackers.iter_mut().zip(&positions) {
+    for ((tracker, &files_max), positions) in state.trackers.iter_mut().zip(follows).zip(&mut positions) {
+        positions.drain(..positions.len().saturating_sub(files_max.max(1)));
         if let Some(tracker) = tracker {
-            tracker.safe = *position;
+            tracker.safe.clone_from(positions);
         }
     }
     let instance = directory.instance().to_owned();

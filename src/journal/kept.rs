@@ -133,7 +133,7 @@ impl Disk {
                 }
             }
             (Fact::Position { source, position }, Some(Fact::Position { source: last, position: before }))
-                if source == last =>
+                if source == last && (position.device, position.inode) == (before.device, before.inode) =>
             {
                 *before = *position;
             }

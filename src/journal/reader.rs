@@ -17,6 +17,9 @@ use crate::journal::disk::recover::Mapping;
 /// The most that one sink may hold of what it has read, whatever the journal's size.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
+/// A block on disk is hardly larger: 256 KiB of lines, the last of them as it came, and 24 bytes a record.
+const USUAL_FRAME_BYTES: usize = 320 << 10;
+
 /// One sink's view of the journal.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -124,14 +127,19 @@ impl Reader {
             _ => segment.start,
         };
         let bit = 1 << self.sink;
+        // Allocated here: an allocator keeps what a thread has allocated for that thread, and those that read are many and rest long.
+        let buffer = Vec::with_capacity(USUAL_FRAME_BYTES);
         tokio::task::spawn_blocking(move || {
             let wanted = mapping.as_ref().map_or(bit, |mapping| mapping.sinks_then(bit));
-            let result = segment::read_block(&segment, offset, next, wanted);
+            let result = segment::read_block(&segment, offset, next, wanted, buffer);
             FromDisk { first, mapping, bytes: segment.bytes, end, result }
         })
     }
 
-    fn take_from_disk(&mut self, read: FromDisk) -> Option<(Sequence, Arc<Block>)> {
+    fn take_from_disk(&mut self, mut read: FromDisk) -> Option<(Sequence, Arc<Block>)> {
+        if let Ok((Some((_, stored)), _)) = &mut read.result {
+            stored.block.bytes = std::mem::take(&mut stored.block.bytes).fitted();
+        }
         let state = &mut *self.shared.lock();
         let (found, offset) = match read.result {
             Ok(found) => found,

@@ -87,7 +87,7 @@ impl State {
     }
 
     /// Leaves the oldest block that waits to be read to the disk. False if there is none that is there.
-    fn evict_oldest(&mut self) -> bool {
+    pub fn evict_oldest(&mut self) -> bool {
         let Some(written) = self.disk.as_ref().map(|disk| disk.written) else { return false };
         let Some(sequence) = self.oldest_waiting().filter(|sequence| *sequence < written) else { return false };
         self.remove(sequence);

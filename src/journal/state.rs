@@ -188,10 +188,11 @@ impl State {
     fn advance(&mut self, source: usize) {
         let Some(Some(tracker)) = self.trackers.get_mut(source) else { return };
         let written = self.disk.as_ref().map_or(0, |disk| disk.written);
-        if tracker.advance(written)
-            && let (Some(position), Some(disk)) = (tracker.safe, &mut self.disk)
-        {
-            disk.push_fact(Fact::Position { source: source as SourceId, position });
+        let moved = tracker.advance(written);
+        if let Some(disk) = &mut self.disk {
+            for position in moved {
+                disk.push_fact(Fact::Position { source: source as SourceId, position });
+            }
         }
     }
 
@@ -237,6 +238,8 @@ impl State {
         }
         let cost_bytes = block.cost_bytes();
         let block = Arc::new(block);
+        // What comes back takes the place of what only waits; sinks hold no more than their part.
+        while self.bytes + cost_bytes > self.config.memory_bytes_max && self.evict_oldest() {}
         self.bytes += cost_bytes;
         let bit = 1 << sink;
         let slot = Slot { block: block.clone(), cost_bytes, received_ms, unread: 0, held: bit, open: bit };
@@ -461,7 +464,7 @@ impl State {
             }));
         }
         for (source, tracker) in self.trackers.iter().enumerate() {
-            if let Some(position) = tracker.as_ref().and_then(|tracker| tracker.safe) {
+            for &position in tracker.iter().flat_map(|tracker| &tracker.safe) {
                 facts.push(Fact::Position { source: source as SourceId, position });
             }
         }

@@ -21,7 +21,7 @@ fn block(records: &[SinkSet]) -> Block {
     let mut block = Block { partitions: vec![Partition::default()], ..Block::default() };
     for &sinks in records {
         block.bytes.extend_from_slice(b"{\"log\":\"0123456789\"}\n");
-        block.index.push(Entry { time_ms: 0, sinks, end: block.bytes.len() as u32, partition: 0 });
+        block.index.push(Entry { time_ns: 0, sinks, end: block.bytes.len() as u32, partition: 0 });
         block.sinks |= sinks;
     }
     block.bytes.shrink_to_fit();

@@ -1,4 +1,6 @@
 //! Where followed files may be read on after a restart: behind the last line before which all is taken care of.
+//!
+//! A source follows one file, which may be another one tomorrow, or several at once; so many positions are kept, those that moved last.
 
 use std::collections::VecDeque;
 
@@ -6,35 +8,62 @@ use super::Sequence;
 use super::block::SinkSet;
 use crate::chunk::Position;
 
+/// The most positions that are kept of one source, whatever it asks for.
+pub const POSITIONS_MAX: usize = 4096;
+
+/// Positions of files, the one that moved last at the end.
+pub type Positions = Vec<Position>;
+
+/// The file of a position stands there now; no more than `files_max` are kept. True if that is news.
+pub fn stand(positions: &mut Positions, position: Position, files_max: usize) -> bool {
+    let is_file = |other: &Position| (other.device, other.inode) == (position.device, position.inode);
+    if let Some(place) = positions.iter().rposition(is_file) {
+        if positions[place] == position {
+            return false;
+        }
+        positions.remove(place);
+    }
+    positions.push(position);
+    positions.drain(..positions.len().saturating_sub(files_max));
+    true
+}
+
 /// A block that holds back the position of its file.
 struct Waiting {
     sequence: Sequence,
     open: SinkSet,
-    /// Where the source stands after it.
-    position: Option<Position>,
+    /// Where its file stands after it, and others that led to no further block.
+    positions: Vec<Position>,
 }
 
-/// A followed file: what is read of it and not yet taken care of.
-#[derive(Default)]
+/// The followed files of a source: what is read of them and not yet taken care of.
 pub struct Tracker {
     waiting: VecDeque<Waiting>,
-    /// All before this is taken care of.
-    pub safe: Option<Position>,
+    files_max: usize,
+    /// All before these is taken care of.
+    pub safe: Positions,
 }
 
 impl Tracker {
+    /// For so many files, from there on.
+    pub fn new(files_max: usize, safe: Positions) -> Self {
+        Self { waiting: VecDeque::new(), files_max, safe }
+    }
+
     /// A block came.
     pub fn push(&mut self, sequence: Sequence, open: SinkSet, position: Option<Position>) {
-        self.waiting.push_back(Waiting { sequence, open, position });
+        self.waiting.push_back(Waiting { sequence, open, positions: position.into_iter().collect() });
     }
 
     /// More was read, and leads to no block. True if the safe position has moved.
     pub fn pass(&mut self, position: Position) -> bool {
         match self.waiting.back_mut() {
-            Some(last) => last.position = Some(position),
-            None => self.safe = Some(position),
+            Some(last) => {
+                stand(&mut last.positions, position, self.files_max);
+                false
+            }
+            None => stand(&mut self.safe, position, self.files_max),
         }
-        self.waiting.is_empty()
     }
 
     /// Sinks are done with a block, if it is one of this file's.
@@ -46,15 +75,19 @@ impl Tracker {
         }
     }
 
-    /// Moves the safe position past what is settled, or written to disk: everything below `written`. True if it has moved.
-    pub fn advance(&mut self, written: Sequence) -> bool {
-        let before = self.safe;
+    /// Moves the safe positions past what is settled, or written to disk: everything below `written`. Those that have moved.
+    pub fn advance(&mut self, written: Sequence) -> Positions {
+        let mut moved = Positions::new();
         while let Some(front) = self.waiting.front()
             && (front.open == 0 || front.sequence < written)
         {
-            self.safe = front.position.or(self.safe);
+            for &position in &front.positions {
+                if stand(&mut self.safe, position, self.files_max) {
+                    stand(&mut moved, position, self.files_max);
+                }
+            }
             self.waiting.pop_front();
         }
-        self.safe != before
+        moved
     }
 }

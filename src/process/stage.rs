@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 
-use super::{BLOCK_BYTES_MAX, Pipeline};
-use crate::decode::Joined;
+use super::{BLOCK_BYTES_MAX, Parse, Pipeline};
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Entry, Partition};
 use crate::record::{Kind, Record};
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
+use crate::telemetry::own;
 
 /// What a record takes as a rule, for the first guess of how many there will be.
 const USUAL_RECORD_BYTES: usize = 512;
 
 /// What separates the container's name from the task's id in a FireLens tag.
 const FIRELENS: &str = "-firelens-";
+
+/// The proxy container of ECS Service Connect; the task's agent names it.
+const SERVICE_CONNECT: &[u8] = b"ecs-service-connect";
+
+/// Tags of one connection that are remembered to speak Envoy.
+const ENVOY_TAGS_MAX: usize = 64;
 
 /// Counts of one block, entered into the ledger once.
 #[derive(Default)]
@@ -50,6 +56,8 @@ pub(super) struct Stage {
     pub(super) block: Block,
     /// The last tag seen, with what follows from it.
     pub(super) tag: Option<Tag>,
+    /// Tags of the connection that spoke Envoy.
+    pub(super) envoys: Envoys,
     pub(super) tally: Tally,
 }
 
@@ -60,6 +68,36 @@ pub(super) struct Tag {
     view: TagView,
     /// The container's name, from a FireLens tag.
     container: Option<Box<str>>,
+    /// Envoy writes here: what nobody understands may be a piece of what it wrote.
+    speaks_envoy: bool,
+    /// Whether its records are our own log.
+    own: Own,
+}
+
+/// Tags on which something looked like Envoy's. Kept only where other lines pass unredacted.
+#[derive(Default)]
+pub(super) struct Envoys(Vec<Box<[u8]>>);
+
+impl Envoys {
+    fn add(&mut self, tag: &[u8]) {
+        if self.0.len() <= ENVOY_TAGS_MAX {
+            self.0.push(tag.into());
+        }
+    }
+
+    /// Beyond the limit every tag counts as one of them: redaction fails closed.
+    fn include(&self, tag: &[u8]) -> bool {
+        tag.starts_with(SERVICE_CONNECT) || self.0.len() > ENVOY_TAGS_MAX || self.0.iter().any(|known| **known == *tag)
+    }
+}
+
+/// What is known of a tag's records.
+#[derive(Clone, Copy)]
+enum Own {
+    /// Nothing for sure, after so many looks.
+    Unknown(u8),
+    Yes,
+    No,
 }
 
 impl Stage {
@@ -72,19 +110,35 @@ impl Stage {
         }
     }
 
-    pub(super) fn joined(&mut self, joined: &Joined, fragment: &Fragment) {
-        let mut record = Record::new();
-        joined.fill(&mut record);
-        self.tally.truncated += u64::from(joined.truncated);
-        self.record(&joined.tag, &mut record, fragment);
+    pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
+        self.enter(tag);
+        if self.is_own_log(record) {
+            return self.tally.lose(Reason::OwnLog);
+        }
+        let Parse { envoy, application } = self.pipeline.parse;
+        let is_envoys = match record.log_line() {
+            _ if !envoy => false,
+            Some(line) => self.parser.parse(line, record),
+            None => self.parser.recognise(record),
+        };
+        if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
+            self.pipeline.redactor.redact(record);
+        }
+        if record.kind == Kind::Envoy && !application {
+            record.kind = Kind::Other;
+            record.parsed.clear();
+        }
+        self.pass_on(record, fragment);
     }
 
-    pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
-        if let Some(line) = record.log_line() {
-            self.parser.parse(line, record);
+    /// Whether a record of the present tag may hold a piece of what Envoy wrote, understood or not.
+    fn may_hold_envoys(&mut self, is_envoys: bool) -> bool {
+        let Some(tag) = &mut self.tag else { return true };
+        if is_envoys && !tag.speaks_envoy {
+            tag.speaks_envoy = true;
+            self.envoys.add(&tag.bytes);
         }
-        self.pipeline.redactor.redact(record);
-        self.pass_on(tag, record, fragment);
+        tag.speaks_envoy
     }
 
     /// A dead letter, which was parsed in an earlier life. Redacted again: the file may have been in other hands.
@@ -92,23 +146,43 @@ impl Stage {
         self.pipeline.redactor.redact(record);
         // Its `log_type` is one of its fields.
         record.kind = Kind::Other;
-        self.pass_on(tag, record, fragment);
+        self.enter(tag);
+        self.pass_on(record, fragment);
     }
 
-    fn pass_on(&mut self, tag: &[u8], record: &Record<'_>, fragment: &Fragment) {
-        self.tally.received += 1;
+    /// What follows belongs to that tag.
+    fn enter(&mut self, tag: &[u8]) {
         if self.tag.as_ref().is_none_or(|known| *known.bytes != *tag) {
-            self.tag = Some(Tag::new(tag, &self.pipeline));
+            self.tag = Some(Tag::new(tag, &self.pipeline, self.envoys.include(tag)));
         }
+    }
+
+    /// Whether the record is a line of our own log; decided with the first records of a tag.
+    fn is_own_log(&mut self, record: &Record<'_>) -> bool {
+        let Some(tag) = &mut self.tag else { return false };
+        let Own::Unknown(looks) = tag.own else { return matches!(tag.own, Own::Yes) };
+        let field = |name: &[u8]| record.get_by_name(name).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+        tag.own = match own::is_own(field(b"log"), field(b"container_id")) {
+            true => Own::Yes,
+            false if looks + 1 >= own::LOOKS_MAX => Own::No,
+            false => Own::Unknown(looks + 1),
+        };
+        if matches!(tag.own, Own::Yes) {
+            own::say(&tag.text);
+        }
+        matches!(tag.own, Own::Yes)
+    }
+
+    fn pass_on(&mut self, record: &Record<'_>, fragment: &Fragment) {
+        self.tally.received += 1;
         let Some(tag) = &self.tag else { return };
         match self.pipeline.router.decide(&tag.view, record) {
             Decision::Filtered(reason) => self.tally.lost[reason as usize] += 1,
             Decision::To(sinks) => {
                 let partition = partition(&mut self.block.partitions, tag, &self.pipeline.partition_keys, record);
                 encode(record, fragment, &mut self.block.bytes);
-                let time_ms = record.time_ns.div_euclid(1_000_000);
                 let end = self.block.bytes.len() as u32;
-                self.block.index.push(Entry { time_ms, sinks, end, partition });
+                self.block.index.push(Entry { time_ns: record.time_ns, sinks, end, partition });
                 self.block.sinks |= sinks;
                 self.tally.routed += 1;
             }
@@ -117,13 +191,14 @@ impl Stage {
 }
 
 impl Tag {
-    fn new(bytes: &[u8], pipeline: &Pipeline) -> Self {
+    fn new(bytes: &[u8], pipeline: &Pipeline, speaks_envoy: bool) -> Self {
         let mut text = Vec::new();
         // A tag names streams and objects: what a sender hides in it must not get there unredacted.
         pipeline.redactor.scrub_text(bytes, &mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
-        Self { bytes: bytes.into(), view: pipeline.router.for_tag(text.as_bytes()), text: text.into(), container }
+        let view = pipeline.router.for_tag(text.as_bytes());
+        Self { bytes: bytes.into(), view, text: text.into(), container, speaks_envoy, own: Own::Unknown(0) }
     }
 }
 
@@ -146,7 +221,13 @@ fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], reco
 }
 
 fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
-    let field = || record.get_by_name(key.as_bytes()).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+    let field = || {
+        let value = match record.get_by_name(key.as_bytes()) {
+            Some(value) => record.bytes_of(value),
+            None => record.nested_bytes(key.as_bytes()),
+        };
+        value.unwrap_or_default()
+    };
     match key {
         "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
         "container_name" => match &tag.container {

@@ -25,9 +25,19 @@ struct Rig {
 impl Rig {
     /// All records go to one sink.
     fn new(memory_bytes_max: usize) -> Self {
+        Self::with(memory_bytes_max, filter::Config::default(), Parse::default(), redact::Config::default())
+    }
+
+    fn filtering(filter: filter::Config) -> Self {
+        Self::with(1 << 20, filter, Parse::default(), redact::Config::default())
+    }
+
+    fn with(memory_bytes_max: usize, filter: filter::Config, parse: Parse, redact: redact::Config) -> Self {
         let rule = Rule { when: Vec::new(), to: vec![0], sample: None, and_continue: false, otherwise: None };
         let config = Config {
-            redact: redact::Config::default(),
+            filter,
+            parse,
+            redact,
             enrich: enrich::Config::default(),
             route: route::Config { rules: vec![rule] },
             sinks: 1,
@@ -62,6 +72,7 @@ fn chunk(messages: &[Vec<u8>]) -> Chunk {
         source: 0,
         tag: "".into(),
         bytes: Bytes::from(messages.concat()),
+        is_prefix: false,
         encoding: Encoding::Forward,
         received_ns: 1,
         position: None,
@@ -212,4 +223,123 @@ async fn a_piece_that_is_held_back_is_not_known_after_a_restart() {
     intake.submit(chunk(&[piece(b'2', b"\xa4true")])).await;
     assert_eq!(rig.next_block().await.chunk_ids.len(), 1, "the whole message's");
     assert_eq!(rig.next_block().await.chunk_ids.len(), 1, "the last piece's");
+}
+
+/// What comes out for lines of one connection, each with its tag.
+async fn passed(rig: &mut Rig, intake: &mut Intake, tag: &str, lines: &str) -> Vec<String> {
+    let bytes = Bytes::copy_from_slice(lines.as_bytes());
+    let chunk = Chunk {
+        source: 0,
+        tag: tag.into(),
+        bytes,
+        encoding: Encoding::Lines,
+        received_ns: 1,
+        position: None,
+        is_prefix: false,
+    };
+    intake.submit(chunk).await;
+    let block = rig.next_block().await;
+    str::from_utf8(&block.bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
+const ACCESS: &str = r#"{"start_time":"2026-08-08T10:00:00.123Z","method":"GET","path":"/v1?secret=1","response_code":200,"duration":42}"#;
+const OWN: &str = "[2026-11-22 02:31:33.634][7768][info][main] [source/server/server.cc:404] /x?secret=1";
+
+fn passing() -> Rig {
+    let redact = redact::Config { application: redact::Application::Pass, ..redact::Config::default() };
+    Rig::with(1 << 20, filter::Config::default(), Parse { envoy: true, application: false }, redact)
+}
+
+#[tokio::test]
+async fn lines_of_applications_pass_and_access_logs_do_not() {
+    let mut rig = passing();
+    let mut intake = rig.intakes.intake();
+    let plain = "what?secret=1 {\"a\":\"/x?secret=1\"}\n";
+    assert_eq!(
+        passed(&mut rig, &mut intake, "app", plain).await,
+        [r#"{"log":"what?secret=1 {\"a\":\"/x?secret=1\"}"}"#]
+    );
+    let access = passed(&mut rig, &mut intake, "other", ACCESS).await;
+    assert!(access[0].contains(r#""path":"/v1""#) && access[0].ends_with(r#","log_type":"access"}"#), "{access:?}");
+    assert_eq!(passed(&mut rig, &mut intake, "app", "a?secret=1").await, [r#"{"log":"a?secret=1"}"#]);
+}
+
+#[tokio::test]
+async fn a_stream_that_spoke_envoy_is_redacted_from_then_on() {
+    let mut rig = passing();
+    let mut intake = rig.intakes.intake();
+    for line in [ACCESS, OWN, "[2026-11-22T02:36:32.784Z] \"GET /x?secret=1 HTTP/1.1\" torn"] {
+        let tag = format!("envoy-{}", line.len());
+        let first = passed(&mut rig, &mut intake, &tag, line).await;
+        let then = passed(&mut rig, &mut intake, &tag, "':path', '/get?secret=1'").await;
+        let elsewhere = passed(&mut rig, &mut intake, "app", "a?secret=1").await;
+        let again = passed(&mut rig, &mut intake, &tag, "b?secret=1").await;
+        for text in [first, then, again] {
+            assert!(!text[0].contains("secret"), "{text:?}");
+        }
+        assert!(elsewhere[0].contains("secret"), "{elsewhere:?}");
+    }
+    let own = passed(&mut rig, &mut intake, "x", OWN).await;
+    assert!(!own[0].contains("level"), "not marked: {own:?}");
+    let proxy = passed(&mut rig, &mut intake, "ecs-service-connect-x-firelens-1", "a?secret=1").await;
+    assert!(!proxy[0].contains("secret"), "{proxy:?}");
+}
+
+#[tokio::test]
+async fn beyond_the_tags_that_are_remembered_all_is_redacted() {
+    let mut rig = passing();
+    let mut intake = rig.intakes.intake();
+    for nth in 0..100 {
+        passed(&mut rig, &mut intake, &format!("envoy-{nth}"), OWN).await;
+    }
+    let plain = passed(&mut rig, &mut intake, "app", "a?secret=1").await;
+    assert!(!plain[0].contains("secret"), "{plain:?}");
+}
+
+#[tokio::test]
+async fn fields_of_an_access_log_are_recognised() {
+    let rig = Rig::new(1 << 20);
+    let mut record = Record::new();
+    let fields = [("start_time", "2026-08-08T10:00:00.123Z"), ("method", "GET"), ("path", "/v1?secret=1")];
+    for (name, value) in fields {
+        record.push_envelope(Name::text(name.as_bytes()), Value::Text(value.as_bytes()));
+    }
+    record.push_envelope(Name::Known(Key::ResponseCode), Value::UInt(200));
+    record.push_envelope(Name::Known(Key::Duration), Value::UInt(2));
+    let mut intake = rig.intakes.intake();
+    intake.stage.record(b"app", &mut record, &Fragment::default());
+    let line = String::from_utf8(intake.stage.block.bytes.to_vec()).unwrap();
+    assert_eq!(
+        line,
+        "{\"start_time\":\"2026-08-08T10:00:00.123Z\",\"method\":\"GET\",\"path\":\"/v1\",\"response_code\":200,\"duration\":2,\"log_type\":\"access\"}\n"
+    );
+    assert_eq!(intake.stage.block.index[0].time_ms(), 1_786_183_200_123);
+}
+
+#[tokio::test]
+async fn filters_run_before_parsing_and_are_accounted() {
+    use filter::{FilterConfig, Kind, Tags};
+    let grep = filter::grep::Config {
+        rules: vec![filter::grep::Rule {
+            action: filter::grep::Action::Exclude,
+            key: None,
+            place: 0,
+            text: "log DROP".to_owned(),
+        }],
+        ..filter::grep::Config::default()
+    };
+    let modifier = filter::record_modifier::Config {
+        record: vec!["ecs_cluster mine?secret=1".to_owned()],
+        ..filter::record_modifier::Config::default()
+    };
+    let kinds = [Kind::Grep(grep), Kind::RecordModifier(modifier)];
+    let filters = kinds.into_iter().map(|kind| FilterConfig { tags: Tags::Wildcard("app*".to_owned()), kind });
+    let filter = filter::Config { filters: filters.collect(), ..filter::Config::default() };
+    let mut rig = Rig::filtering(filter);
+    let mut intake = rig.intakes.intake();
+    let lines = passed(&mut rig, &mut intake, "app-firelens-1", "one\nDROP two\nthree\n").await;
+    assert_eq!(lines, [r#"{"log":"one","ecs_cluster":"mine"}"#, r#"{"log":"three","ecs_cluster":"mine"}"#]);
+    assert_eq!(passed(&mut rig, &mut intake, "other", "DROP\n").await, [r#"{"log":"DROP"}"#]);
+    let tally = rig.ledger.tally();
+    assert_eq!((tally.received, tally.delivered, tally.lost[Reason::Rule as usize]), (4, 3, 1));
 }

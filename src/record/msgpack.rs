@@ -30,7 +30,8 @@ pub fn write_json(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-enum Head<'a> {
+/// A scalar, or the head of a container.
+pub(crate) enum Head<'a> {
     Nil,
     Bool(bool),
     Int(i64),
@@ -43,8 +44,9 @@ enum Head<'a> {
     Ext(i8, &'a [u8]),
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+/// Reads values one after the other.
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
@@ -78,7 +80,8 @@ impl<'a> Reader<'a> {
         Some(Head::Ext(kind.cast_signed(), self.take(length)?))
     }
 
-    fn head(&mut self) -> Option<Head<'a>> {
+    /// The next value, or the head of it.
+    pub(crate) fn head(&mut self) -> Option<Head<'a>> {
         let [first] = self.array::<1>()?;
         Some(match first {
             0x00..=0x7f => Head::UInt(first.into()),
@@ -115,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over so many values, however deep they nest.
-    fn skip(&mut self, values: u64) -> Option<()> {
+    pub(crate) fn skip(&mut self, values: u64) -> Option<()> {
         let mut pending = values;
         while pending > 0 {
             pending -= 1;
@@ -127,6 +130,29 @@ impl<'a> Reader<'a> {
         }
         Some(())
     }
+}
+
+/// The text at that path of a map, without descending into arrays.
+pub(super) fn text_at<'a>(value: &'a [u8], path: &[u8], nesting_left: usize) -> Option<&'a [u8]> {
+    let mut reader = Reader { rest: value };
+    let Head::Map(count) = reader.head()? else { return None };
+    for _ in 0..count {
+        let Head::Text(name) = reader.head()? else { return None };
+        let value = reader.rest;
+        reader.skip(1)?;
+        let found = match super::nested::rest_of(path, name) {
+            Some([]) => match (Reader { rest: value }).head()? {
+                Head::Text(text) => Some(text),
+                _ => None,
+            },
+            Some(rest) if nesting_left > 1 => text_at(value, rest, nesting_left - 1),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 fn write_value(reader: &mut Reader<'_>, nesting_left: usize, out: &mut Vec<u8>) -> Option<()> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::record::Key;
 
 fn redactor(query: Policy) -> Redactor {
-    Redactor::new(&Config { query })
+    Redactor::new(&Config { query, ..Config::default() })
 }
 
 fn hash() -> Policy {
@@ -174,7 +174,7 @@ fn a_value_that_imitates_a_hash_is_hashed() {
 
 #[test]
 fn nothing_shows_the_key() {
-    let config = Config { query: Policy::Hash { key: Secret(b"visible".as_slice().into()) } };
+    let config = Config { query: Policy::Hash { key: Secret(b"visible".as_slice().into()) }, ..Config::default() };
     let shown = format!("{config:?} {:?}", Redactor::new(&config));
     assert!(!shown.contains("visible") && !shown.contains("118"), "{shown}");
 }

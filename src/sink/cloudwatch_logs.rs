@@ -71,8 +71,11 @@ pub struct Config {
     /// Class of a group that we create: `STANDARD`, `INFREQUENT_ACCESS` or `DELIVERY`.
     pub log_group_class: Option<String>,
     /// Send only this field's value instead of the whole record: a string unescaped, anything else as its JSON. Records
-    /// without it, or with null or an empty string (the service takes no empty message), are sent whole.
+    /// without it, or with null, are sent whole. Of those with an empty string nothing is sent, since the service takes no
+    /// empty message ([`Reason::Empty`]).
     pub log_key: Option<String>,
+    /// What the service is told of the format of messages, as `json/emf`: a header of each request.
+    pub log_format: Option<String>,
     /// An open batch is sent after this time.
     pub batch_timeout: Duration,
     /// Events in a request, at most 10,000.
@@ -102,6 +105,7 @@ impl Config {
             retention_days: None,
             log_group_class: None,
             log_key: None,
+            log_format: None,
             batch_timeout: Duration::from_secs(1),
             batch_events_max: BATCH_EVENTS_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
@@ -253,7 +257,7 @@ async fn send(
     let body = Bytes::from(body::frame(batch, events));
     let mut created = false;
     loop {
-        let failure = match turn.attempt(put(client, target, body.clone())).await {
+        let failure = match turn.attempt(put(client, target, sender.config.log_format.as_deref(), body.clone())).await {
             Ok(rejected) => return Ok(rejected),
             Err(failure) if failure.kind == Kind::AlreadyAccepted => return Ok(None),
             Err(failure) => failure,
@@ -270,7 +274,13 @@ async fn send(
 }
 
 /// Sends a finished body: the SDK addresses, signs and sends it, and reads the answer.
-async fn put(client: &Client, target: &Target, body: Bytes) -> Result<Option<RejectedLogEventsInfo>, Failure> {
+async fn put(
+    client: &Client,
+    target: &Target,
+    log_format: Option<&str>,
+    body: Bytes,
+) -> Result<Option<RejectedLogEventsInfo>, Failure> {
+    let log_format = log_format.map(str::to_owned);
     let request = client
         .put_log_events()
         .log_group_name(&*target.group)
@@ -279,6 +289,9 @@ async fn put(client: &Client, target: &Target, body: Bytes) -> Result<Option<Rej
         .customize()
         .mutate_request(move |request| {
             // Before signing, so the signature is over these bytes.
+            if let Some(format) = &log_format {
+                request.headers_mut().insert("x-amzn-logs-format", format.clone());
+            }
             request.headers_mut().insert("content-length", body.len().to_string());
             *request.body_mut() = SdkBody::from(body.clone());
         });

@@ -181,7 +181,7 @@ impl Letters<'_> {
         }
         let entry = &block.index[record];
         let tag = &block.partition(record).tag;
-        let head = Head { sink: &self.to.sink, reason: self.reason.label(), time_ms: entry.time_ms, tag };
+        let head = Head { sink: &self.to.sink, reason: self.reason.label(), time_ns: entry.time_ns, tag };
         letter::write(&head, block.line(record), &mut self.bytes);
         self.letters += 1;
         if self.bytes.len() >= PARCEL_BYTES {

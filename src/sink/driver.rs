@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::journal::Sequence;
 use crate::journal::block::Block;
-use crate::telemetry::account::{Ledger, Reason};
+use crate::telemetry::account::{Fate, Ledger, Reason};
 
 use super::Context;
 use super::retry::{End, Lanes, Retrier, Turn};
@@ -36,8 +36,14 @@ pub trait Batches {
     type Payload: Send + 'static;
 
     /// Adds every record of `block` for this sink to an open batch; batches that are full move to `ready`.
-    /// Returns the indexes of the records that it did not add because they are larger than the service takes.
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Self::Payload>>) -> Vec<u32>;
+    /// Returns the indexes of the records that it did not add, and why: they are larger than the service takes
+    /// ([`Reason::Oversize`]), or there is nothing to send of them ([`Reason::Empty`]).
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Self::Payload>>,
+    ) -> Vec<(u32, Reason)>;
 
     /// When the oldest open batch is due, if any is open.
     fn due(&self) -> Option<Instant>;
@@ -154,11 +160,13 @@ where
                     settlement.begin(sequence, &block);
                     let refused = batches.add(sequence, &block, &mut ready);
                     if !refused.is_empty() {
-                        ledger.lose(Reason::Oversize, refused.len() as u64);
                         let mut letters = dead_letters.letters(Reason::Oversize);
                         let mut shares = Shares::default();
-                        for record in refused {
-                            letters.add(&block, record as usize);
+                        for (record, reason) in refused {
+                            ledger.lose(reason, 1);
+                            if reason.fate() != Fate::Filtered {
+                                letters.add(&block, record as usize);
+                            }
                             shares.add_run(sequence, record..record + 1);
                         }
                         settlement.settle(&shares);

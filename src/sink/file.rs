@@ -3,10 +3,11 @@
 //! ```text
 //! cloudwatch_logs   DIR/GROUP/STREAM.jsonl                     appended to once a second, in time order within that
 //! firehose          DIR/STREAM/YYYY/MM/DD/HH/STREAM-1-…        arrival time; a file ends at 5 MiB
+//! lines             DIR/FILE                                   appended to once a second, one JSON object a line
 //! s3                DIR/KEY                                    the very objects and keys of the S3 sink
 //! ```
 //!
-//! The last two are stored as objects are: a file grows under a name of its own (`.NAME.part`), is synced, and appears under
+//! `firehose` and `s3` are stored as objects are: a file grows under a name of its own (`.NAME.part`), is synced, and appears under
 //! its name when it is whole, after 60 s at the latest. A file that is there is never written over.
 //! A process that is killed leaves its `.….part` files behind; with a journal on disk the next one removes them, and publishes
 //! no record twice (see [`directory`]). A file that is counted as delivered survives a loss of power.
@@ -20,8 +21,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::retry::{self, Retrier};
+use super::s3::lines::Lines;
+use super::s3::naming::Naming;
 use super::s3::notes::{self, Notes};
-use super::s3::objects::{Dates, Naming, Plan};
+use super::s3::objects::{Dates, Plan};
 use super::s3::{Compression, OBJECT_BYTES_DEFAULT, OPEN_OBJECTS_DEFAULT, deliver};
 use super::template::{Template, path_component};
 use super::{Context, Error};
@@ -61,6 +64,11 @@ pub enum Layout {
         /// Delivery stream name.
         stream: String,
     },
+    /// `DIR/FILE`, one JSON object a line, appended to.
+    Lines {
+        /// Path of the file below the directory.
+        file: Template,
+    },
     /// `DIR/KEY`, objects as the S3 sink writes them.
     S3 {
         /// Key up to the object's own name.
@@ -84,11 +92,15 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
     let retrier = Retrier::new(ctx.name.clone(), retries(), CONCURRENCY, ctx.deadline.clone());
     let root = config.directory;
     match config.layout {
-        Layout::CloudwatchLogs { group, stream } => streams::run(root, group, stream, ctx, retrier).await,
+        Layout::CloudwatchLogs { group, stream } => {
+            streams::run(root, streams::Form::Events { group, stream }, ctx, retrier).await
+        }
+        Layout::Lines { file } => streams::run(root, streams::Form::Lines { file }, ctx, retrier).await,
         Layout::Firehose { stream } => store(firehose_plan(&stream), ctx, root, retrier).await,
         Layout::S3 { key, compression } => {
             let plan = Plan {
                 key,
+                lines: Lines::default(),
                 dates: Dates::Event,
                 naming: Naming::sequence(&ctx.instance, &ctx.name),
                 compression,
@@ -117,6 +129,7 @@ fn firehose_plan(stream: &str) -> Plan {
     let key = Template::parse(&format!("{component}/%Y/%m/%d/%H/")).unwrap_or_else(|_| Template::literal(""));
     Plan {
         key,
+        lines: Lines::default(),
         dates: Dates::Arrival,
         naming: Naming::Firehose { stream: component.into() },
         compression: Compression::None,

@@ -31,9 +31,11 @@ use super::{Context, Error, Oversize, aws, retry};
 
 mod batch;
 mod body;
+pub mod form;
 
 use batch::{Batch, Joined, Open};
 use body::Body;
+use form::Form;
 
 /// Greatest size of one Firehose record before base64.
 pub const RECORD_BYTES_MAX: usize = 1_024_000;
@@ -56,6 +58,10 @@ pub struct Config {
     /// Join lines into Firehose records up to this many bytes; 0 = one line a record. At most 1,024,000.
     /// A longer line is a record by itself.
     pub record_bytes_max: usize,
+    /// What is sent of each record.
+    pub form: Form,
+    /// Whether the data of each Firehose record is one gzip member.
+    pub is_gzip: bool,
     /// An open batch is sent after this time.
     pub batch_timeout: Duration,
     /// Records in a request, at most 500.
@@ -79,6 +85,8 @@ impl Config {
         Self {
             stream: stream.into(),
             record_bytes_max: RECORD_BYTES_DEFAULT,
+            form: Form::default(),
+            is_gzip: false,
             batch_timeout: Duration::from_secs(1),
             batch_records_max: BATCH_RECORDS_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
@@ -129,7 +137,7 @@ async fn deliver(sender: Arc<Sender>, mut batch: Batch, mut turn: Turn) -> Outco
     let whole = records.len();
     let mut search = Search::new(records, &sender.hopeless);
     while let Some(part) = search.next_part() {
-        let mut rest = Rest::new(body::frame(&sender.config.stream, &batch, &part), part);
+        let mut rest = Rest::new(body::frame(&sender.config.stream, &batch, &part, sender.config.is_gzip), part);
         let ended = loop {
             let sent = put(client, &sender.config.stream, rest.body.bytes.clone());
             let attempt = turn.attempt(async { rest.sort_out(sent.await?) }).await;

@@ -11,6 +11,7 @@
 
 mod buffer;
 mod follow;
+pub mod tail;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,10 +26,12 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::buffer::character_boundary;
 use self::buffer::{LineBuffer, Lines};
 use self::follow::Follower;
 use super::{BindError, Intake as _, Intakes, RunError, now_ns};
 use crate::chunk::{Chunk, Encoding, Position};
+use crate::decode::Packer;
 
 /// Lines read and not yet processed, in buffers.
 const QUEUE_BUFFERS: usize = 2;
@@ -56,13 +59,22 @@ pub struct Config {
     pub from_end: bool,
     /// Tag of the records.
     pub tag: String,
+    /// Field that holds the line; none: `log`.
+    pub key: Option<String>,
     /// Longer lines are cut to this many bytes, and counted as truncated.
     pub line_bytes_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { input: Input::Stdin, follow: false, from_end: false, tag: "stdin".into(), line_bytes_max: 1 << 20 }
+        Self {
+            input: Input::Stdin,
+            follow: false,
+            from_end: false,
+            tag: "stdin".into(),
+            key: None,
+            line_bytes_max: 1 << 20,
+        }
     }
 }
 
@@ -133,8 +145,9 @@ pub async fn run<I: Intakes>(
     intakes: I,
     mut draining: watch::Receiver<bool>,
     quiet: Duration,
-    resume: Option<Position>,
+    mut resume: Vec<Position>,
 ) -> Result<(), RunError> {
+    let resume = resume.pop();
     let (pieces_in, mut pieces) = mpsc::channel(QUEUE_BUFFERS);
     let (used, free) = threads::channel();
     let ending = Arc::new(AtomicBool::new(false));
@@ -153,6 +166,7 @@ pub async fn run<I: Intakes>(
         .map_err(|source| RunError::Read { what: what.clone(), source })?;
 
     let tag: Arc<str> = config.tag.as_str().into();
+    let key = config.key.filter(|key| key != "log");
     let mut intake = intakes.intake();
     let mut is_draining = false;
     let mut last = Instant::now();
@@ -166,20 +180,20 @@ pub async fn run<I: Intakes>(
             biased;
             piece = pieces.recv() => {
                 let Some(Piece { lines, failed }) = piece else { break Ok(()) };
-                submit(&mut intake, &intakes, &tag, lines, &used).await;
+                submit(&mut intake, &intakes, (&tag, key.as_deref()), lines, &used).await;
                 if let Some(source) = failed {
                     break Err(RunError::Read { what, source });
                 }
                 last = Instant::now();
             }
-            () = super::forward::is_true(&mut draining), if !is_draining => {
+            () = super::listen::is_true(&mut draining), if !is_draining => {
                 is_draining = true;
                 ending.store(true, Relaxed);
             }
             () = sleep_until(last + quiet), if is_draining && is_endless => match leave(&mut pieces, &begun) {
                 Some(left) => {
                     for lines in left {
-                        submit(&mut intake, &intakes, &tag, lines, &used).await;
+                        submit(&mut intake, &intakes, (&tag, key.as_deref()), lines, &used).await;
                     }
                     break Ok(());
                 }
@@ -209,17 +223,22 @@ fn leave(pieces: &mut mpsc::Receiver<Piece>, begun: &Begun) -> Option<Vec<Lines>
 async fn submit<I: Intakes>(
     intake: &mut I::Intake,
     intakes: &I,
-    tag: &Arc<str>,
+    (tag, key): (&Arc<str>, Option<&str>),
     lines: Lines,
     used: &threads::Sender<BytesMut>,
 ) {
     intake.truncate(lines.truncated);
     if !lines.bytes.is_empty() || lines.position.is_some() {
+        let (bytes, encoding) = match key {
+            None => (lines.bytes.clone(), Encoding::Lines),
+            Some(key) => (pack(key, &lines.bytes).into(), Encoding::Entries),
+        };
         let chunk = Chunk {
             source: intakes.source(),
             tag: tag.clone(),
-            bytes: lines.bytes.clone(),
-            encoding: Encoding::Lines,
+            is_prefix: false,
+            bytes,
+            encoding,
             received_ns: now_ns(),
             position: lines.position,
         };
@@ -231,6 +250,16 @@ async fn submit<I: Intakes>(
         // A thread that has ended needs no buffer.
         used.send(buffer).ok();
     }
+}
+
+/// Lines as entries, under another name than `log`.
+fn pack(key: &str, lines: &[u8]) -> Vec<u8> {
+    let mut packer = Packer::default();
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        packer.begin();
+        packer.text(key.as_bytes(), line.strip_suffix(b"\n").unwrap_or(line));
+    }
+    packer.take()
 }
 
 /// The thread: fills buffers until the end of the input, or until nobody listens.

@@ -45,16 +45,24 @@ pub enum Reason {
     SinkRemoved,
     /// Dropped: a part of the journal on disk could not be read; its records are not known, so each gap counts once.
     Corrupt,
+    /// Dropped: its output is of a kind that this program does not have.
+    UnsupportedOutput,
     /// Filtered: a rule drops it, or no rule matches.
     Rule,
     /// Filtered: left out by sampling.
     Sampled,
+    /// Filtered: the one field that is sent of a record is empty, and its service takes nothing empty.
+    Empty,
+    /// Filtered: it became part of a record that was put together from several lines.
+    Joined,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
     Duplicate,
+    /// Filtered: a line of this process's own log, which came back to it.
+    OwnLog,
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = Reason::Duplicate as usize + 1;
+pub const REASONS: usize = Reason::OwnLog as usize + 1;
 
 /// What becomes of a record for a given reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +104,13 @@ impl Reason {
         Self::RetriesExhausted,
         Self::SinkRemoved,
         Self::Corrupt,
+        Self::UnsupportedOutput,
         Self::Rule,
         Self::Sampled,
+        Self::Empty,
+        Self::Joined,
         Self::Duplicate,
+        Self::OwnLog,
     ];
 
     /// The label in metrics and logs.
@@ -116,16 +128,20 @@ impl Reason {
             Self::RetriesExhausted => "retries_exhausted",
             Self::SinkRemoved => "sink_removed",
             Self::Corrupt => "corrupt",
+            Self::UnsupportedOutput => "unsupported_output",
             Self::Rule => "rule",
             Self::Sampled => "sampled",
+            Self::Empty => "empty",
+            Self::Joined => "joined",
             Self::Duplicate => "repeated",
+            Self::OwnLog => "own_log",
         }
     }
 
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Duplicate => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Empty | Self::Joined | Self::Duplicate | Self::OwnLog => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry
@@ -133,7 +149,8 @@ impl Reason {
             | Self::TooLarge
             | Self::RetriesExhausted
             | Self::SinkRemoved
-            | Self::Corrupt => Fate::Dropped,
+            | Self::Corrupt
+            | Self::UnsupportedOutput => Fate::Dropped,
         }
     }
 }

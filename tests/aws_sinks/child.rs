@@ -76,7 +76,12 @@ pub fn block(tag: &str, lines: &[(i64, &str)]) -> Block {
     let mut block = Block { partitions: vec![partition], sinks: 3, ..Block::default() };
     for (time_ms, text) in lines {
         block.bytes.extend_from_slice(format!("{text}\n").as_bytes());
-        block.index.push(Entry { time_ms: *time_ms, sinks: 3, end: block.bytes.len() as u32, partition: 0 });
+        block.index.push(Entry {
+            time_ns: *time_ms * 1_000_000,
+            sinks: 3,
+            end: block.bytes.len() as u32,
+            partition: 0,
+        });
     }
     block
 }

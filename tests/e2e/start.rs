@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::fake_aws::fault::{Fault, Rule};
+use crate::process::Run;
 use crate::sender::Mode;
 use crate::stage::{SOON, Stage};
 
@@ -80,4 +81,31 @@ fn the_socket_is_there_within_50_ms_of_exec() {
     }
     eprintln!("exec to accept: median {:?}, best {:?}", times[times.len() / 2], times[0]);
     assert!(times[0] < limit, "{times:?}");
+}
+
+/// SIGTERM as soon as somebody listens to it, which is before the configuration is read.
+#[test]
+fn a_signal_in_the_first_moments_is_obeyed() {
+    const TERMINATE: u64 = 1 << 14;
+    let directory = tempfile::tempdir().unwrap();
+    // Long enough that reading it takes a while.
+    let path = directory.path().join("meshlens.toml");
+    let text =
+        format!("{}[source.d]\ntype = \"dummy\"\n[sink.out]\ntype = \"stdout\"\n", "# nothing\n".repeat(100_000));
+    std::fs::write(&path, text).unwrap();
+    for _ in 0..10 {
+        let process = Run::new(["run", "--config", path.to_str().unwrap()]).start();
+        let begun = Instant::now();
+        let is_caught = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & TERMINATE != 0)
+        };
+        while !is_caught() {
+            assert!(begun.elapsed() < SOON, "{}", process.said());
+            std::thread::yield_now();
+        }
+        let exit = process.terminate(SOON);
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    }
 }

@@ -65,7 +65,7 @@ fn open(dir: &Path, ledger: &Arc<Ledger>) -> Opened {
         ..journal::Config::default()
     };
     let names = Names { sinks: vec!["s".into()], sources: vec!["x".into()], keys: vec![] };
-    journal::open_with(config, vec![ledger.clone()], names, &[false]).unwrap()
+    journal::open_with(config, vec![ledger.clone()], names, &[0]).unwrap()
 }
 
 /// The files of a directory in the order of their names. Again from the start if one goes away meanwhile.
@@ -99,7 +99,7 @@ impl World {
             let noise: String = (0..random.usize(..bytes_max)).map(|_| random.alphanumeric()).collect();
             block.bytes.extend_from_slice(format!("{{\"n\":{number},\"x\":\"{noise}\"}}\n").as_bytes());
             block.index.push(Entry {
-                time_ms: TIME_MS + HOUR_MS * random.i64(0..3),
+                time_ns: (TIME_MS + HOUR_MS * random.i64(0..3)) * 1_000_000,
                 sinks: 1,
                 end: u32::try_from(block.bytes.len()).unwrap(),
                 partition: random.u32(..3),

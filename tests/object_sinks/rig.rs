@@ -79,7 +79,7 @@ impl Rig {
                 block.partitions.len() - 1
             });
             block.index.push(Entry {
-                time_ms: TIME_MS + self.number as i64,
+                time_ns: (TIME_MS + self.number as i64) * 1_000_000,
                 sinks: 1,
                 end: u32::try_from(block.bytes.len()).unwrap(),
                 partition: u32::try_from(partition).unwrap(),

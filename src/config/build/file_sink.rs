@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Builder;
-use super::sink::{S3_KEY, compression};
+use super::s3_sink::{S3_KEY, compression};
 use crate::config::document::Path;
 use crate::config::raw::sink as raw_sink;
 use crate::sink::file;
@@ -22,24 +22,33 @@ impl Builder<'_> {
             raw_sink::Layout::CloudwatchLogs => ("cloudwatch_logs", &["group", "stream"]),
             raw_sink::Layout::Firehose => ("firehose", &["stream"]),
             raw_sink::Layout::S3 => ("s3", &["key", "compression"]),
+            raw_sink::Layout::Lines => ("lines", &["file"]),
         };
-        for key in ["group", "stream", "key", "compression"] {
+        for key in ["group", "stream", "key", "compression", "file"] {
             if !known.contains(&key) && self.is_set(&table.key(key)) {
                 self.refuse(&table.key(key), format!("must not be set for the layout `{name}`"));
             }
         }
         let layout = match layout {
             raw_sink::Layout::CloudwatchLogs => file::Layout::CloudwatchLogs {
-                group: self.log_group(&table.key("group"), raw.group.as_deref().unwrap_or(DEFAULT_NAME)),
-                stream: self.log_stream(&table.key("stream"), raw.stream.as_deref().unwrap_or("{tag}")),
+                group: self.log_group(&table.key("group"), raw.group.as_deref().unwrap_or(DEFAULT_NAME), None),
+                stream: self.log_stream(&table.key("stream"), raw.stream.as_deref().unwrap_or("{tag}"), None),
             },
             raw_sink::Layout::Firehose => {
                 let stream = raw.stream.unwrap_or_else(|| DEFAULT_NAME.to_owned());
                 self.check_delivery_stream(&table.key("stream"), &stream);
                 file::Layout::Firehose { stream }
             }
+            raw_sink::Layout::Lines => {
+                let path = table.key("file");
+                let text = raw.file.as_deref().unwrap_or("{tag}");
+                if text.is_empty() || text.ends_with('/') {
+                    self.refuse(&path, "must be the path of a file below the directory");
+                }
+                file::Layout::Lines { file: self.template(&path, text) }
+            }
             raw_sink::Layout::S3 => file::Layout::S3 {
-                key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY)),
+                key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY), None),
                 compression: compression(raw.compression),
             },
         };
@@ -47,32 +56,32 @@ impl Builder<'_> {
     }
 
     /// A log group: 1 to 512 of `a-zA-Z0-9_-/.#`, where no template part can change it.
-    pub(super) fn log_group(&mut self, path: &Path, text: &str) -> Template {
+    pub(super) fn log_group(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-/.#".contains(&b);
         if is_plain(text) && !text.is_empty() && (text.len() > 512 || !text.bytes().all(allowed)) {
             self.refuse(path, "must be a log group's name: 1 to 512 letters, digits or _-/.#");
         }
-        self.template(path, text)
+        self.template_with(path, text, delimiters)
     }
 
     /// A log stream: 1 to 512 characters without `:` and `*`.
-    pub(super) fn log_stream(&mut self, path: &Path, text: &str) -> Template {
+    pub(super) fn log_stream(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
         let outside = text.is_empty() || text.len() > 512 || text.contains([':', '*']);
         if text.is_empty() || (is_plain(text) && outside) {
             self.refuse(path, "must be a log stream's name: 1 to 512 characters without `:` and `*`");
         }
-        self.template(path, text)
+        self.template_with(path, text, delimiters)
     }
 
     /// An object's key before its own name, at most 1,024 bytes together.
-    pub(super) fn object_key(&mut self, path: &Path, text: &str) -> Template {
+    pub(super) fn object_key(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
         if text.len() > 900 {
             self.refuse(path, "must be at most 900 bytes, which leaves room for the object's own name");
         }
         if text.starts_with('/') {
             self.refuse(path, "must not begin with `/`: S3 would make a folder without a name");
         }
-        self.template(path, text)
+        self.template_with(path, text, delimiters)
     }
 
     pub(super) fn check_delivery_stream(&mut self, path: &Path, name: &str) {

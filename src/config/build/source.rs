@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Builder, MIB, is_name};
 use crate::config::document::Path;
 use crate::config::raw;
 use crate::redact::Secret;
-use crate::source::{self, Kind, forward, lines};
+use crate::source::lines::tail;
+use crate::source::{self, Kind, dummy, forward, lines, tcp};
 
 /// `sun_path` holds 108 bytes with its terminating zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const KIB: u64 = 1 << 10;
+/// Bytes of what ends a text over TCP.
+const SEPARATOR_BYTES_MAX: usize = 64;
 
 impl Builder<'_> {
     pub(super) fn sources(&mut self, raw: raw::Named<raw::source::Source>, hostname: &str) -> Vec<source::Config> {
@@ -29,6 +33,9 @@ impl Builder<'_> {
             let kind = match source {
                 raw::source::Source::Forward(forward) => Kind::Forward(self.forward(&table, *forward, hostname)),
                 raw::source::Source::Lines(lines) => Kind::Lines(self.lines(&table, lines)),
+                raw::source::Source::Tail(tail) => Kind::Tail(self.tail(&table, &name, *tail)),
+                raw::source::Source::Dummy(dummy) => Kind::Dummy(self.dummy(&table, &name, dummy)),
+                raw::source::Source::Tcp(tcp) => Kind::Tcp(self.tcp(&table, &name, tcp)),
             };
             sources.push(source::Config { name, kind });
         }
@@ -63,6 +70,8 @@ impl Builder<'_> {
                 1,
                 65_536,
             ),
+            tag: self.field_name(table, "tag", raw.tag),
+            tag_prefix: raw.tag_prefix.filter(|prefix| !prefix.is_empty()),
             shared_key,
             users: self.users(table, raw.users.unwrap_or_default()),
             self_hostname: raw.self_hostname.unwrap_or_else(|| hostname.to_owned()),
@@ -74,17 +83,21 @@ impl Builder<'_> {
 
     /// Default address unless there is a unix socket.
     fn listen(&mut self, table: &Path, listen: Option<String>) -> Option<SocketAddr> {
-        let path = table.key("listen");
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::config::FORWARD_PORT));
-        let Some(text) = listen else {
-            return (!self.is_set(&table.key("unix_path"))).then_some(default);
-        };
+        match listen {
+            Some(text) => self.address(&table.key("listen"), &text),
+            None => (!self.is_set(&table.key("unix_path"))).then_some(default),
+        }
+    }
+
+    /// Warns of one that others can reach.
+    fn address(&mut self, path: &Path, text: &str) -> Option<SocketAddr> {
         let numeric = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
-            None => text,
+            None => text.to_owned(),
         };
         let Ok(address) = numeric.parse::<SocketAddr>() else {
-            self.refuse(&path, "must be an address and a port, such as \"127.0.0.1:24224\" or \"[::1]:24224\"");
+            self.refuse(path, "must be an address and a port, such as \"127.0.0.1:24224\" or \"[::1]:24224\"");
             return None;
         };
         if !address.ip().is_loopback() {
@@ -165,6 +178,12 @@ impl Builder<'_> {
         if config.tls.is_some() && config.listen.is_none() && !self.is_set(&table.key("listen")) {
             self.refuse(&table.key("tls"), "must not be set without `listen`: a unix socket has no TLS");
         }
+        if config.tag.is_some() && config.tag_prefix.is_some() {
+            self.refuse(
+                &table.key("tag_prefix"),
+                "must not be set beside `tag`, which takes the place of what it would stand before",
+            );
+        }
         if config.unix_path.is_none() && self.is_set(&table.key("unix_mode")) {
             self.refuse(&table.key("unix_mode"), "must not be set without `unix_path`");
         }
@@ -200,7 +219,103 @@ impl Builder<'_> {
             lines::Input::File(file) => file.file_name().map_or("file".into(), |n| n.to_string_lossy().into_owned()),
         };
         let line_bytes_max = self.bytes_usize(table, "line_bytes_max", raw.line_bytes_max, MIB, KIB, 64 * MIB);
-        lines::Config { input, follow, from_end, tag: raw.tag.unwrap_or(default_tag), line_bytes_max }
+        let key = self.field_name(table, "key", raw.key);
+        lines::Config { input, follow, from_end, tag: raw.tag.unwrap_or(default_tag), key, line_bytes_max }
+    }
+
+    fn tcp(&mut self, table: &Path, name: &str, raw: raw::source::Tcp) -> tcp::Config {
+        let default = tcp::Config::default();
+        let listen = raw.listen.and_then(|text| self.address(&table.key("listen"), &text));
+        let format = match raw.format {
+            Some(raw::source::Format::Json) | None => tcp::Format::Json,
+            Some(raw::source::Format::None) => tcp::Format::None,
+        };
+        let separator = table.key("separator");
+        if format == tcp::Format::Json && raw.separator.is_some() {
+            self.refuse(&separator, "must not be set without `format = \"none\"`: objects need no separator");
+        }
+        let text = raw.separator.unwrap_or_else(|| "\n".to_owned());
+        if !(1..=SEPARATOR_BYTES_MAX).contains(&text.len()) {
+            self.refuse(&separator, format!("must be 1 to {SEPARATOR_BYTES_MAX} bytes"));
+        }
+        let connections = default.connections_max as u64;
+        tcp::Config {
+            listen: listen.unwrap_or(default.listen),
+            format,
+            // An empty one, which was refused, is found everywhere.
+            separator: if text.is_empty() { default.separator } else { text.into_bytes().into() },
+            tag: raw.tag.unwrap_or_else(|| name.to_owned()),
+            record_bytes_max: self.bytes_usize(table, "record_bytes_max", raw.record_bytes_max, MIB, KIB, 64 * MIB),
+            connections_max: self.count(table, "connections_max", raw.connections_max, connections, 1, 65_536),
+            source_address_key: self.field_name(table, "source_address_key", raw.source_address_key),
+        }
+    }
+
+    fn tail(&mut self, table: &Path, name: &str, raw: raw::source::Tail) -> tail::Config {
+        let default = tail::Config::default();
+        if raw.path.is_none() && !self.is_set(&table.key("path")) {
+            self.refuse(&table.key("path"), "must be a path or a list of paths, such as \"/var/log/*.log\"");
+        }
+        let mut patterns = |key: &str, list: Option<raw::OneOrMany>| {
+            let list = list.map(|list| list.as_slice().to_vec()).unwrap_or_default();
+            for pattern in &list {
+                let wrong = match pattern.as_str() {
+                    "" => Some("it is empty".to_owned()),
+                    pattern => tail::check_pattern(pattern).err().map(|error| error.to_string()),
+                };
+                if let Some(wrong) = wrong {
+                    self.refuse(
+                        &table.key(key),
+                        format!("must be paths, in which `*`, `?` and `[…]` may stand: {pattern:?}: {wrong}"),
+                    );
+                }
+            }
+            list
+        };
+        let (paths, exclude) = (patterns("path", raw.path), patterns("exclude_path", raw.exclude_path));
+        let hour = Duration::from_secs(3600);
+        let zero = Duration::ZERO;
+        let (refresh, wait) = (default.refresh_interval, default.rotate_wait);
+        let least = Duration::from_millis(100);
+        let older = self.period(table, "ignore_older", raw.ignore_older, zero, zero, 365 * 24 * hour);
+        tail::Config {
+            paths,
+            exclude,
+            tag: raw.tag.unwrap_or_else(|| name.to_owned()),
+            key: self.field_name(table, "key", raw.key).unwrap_or(default.key),
+            path_key: self.field_name(table, "path_key", raw.path_key),
+            offset_key: self.field_name(table, "offset_key", raw.offset_key),
+            read_from_head: raw.read_from_head.unwrap_or(false),
+            refresh_interval: self.period(table, "refresh_interval", raw.refresh_interval, refresh, least, hour),
+            ignore_older: (older > zero).then_some(older),
+            skip_long_lines: raw.skip_long_lines.unwrap_or(false),
+            rotate_wait: self.period(table, "rotate_wait", raw.rotate_wait, wait, zero, hour),
+            line_bytes_max: self.bytes_usize(table, "line_bytes_max", raw.line_bytes_max, MIB, KIB, 64 * MIB),
+            files_max: self.count(table, "files_max", raw.files_max, default.files_max as u64, 1, 2048),
+            db: raw.db.filter(|db| !db.is_empty()).map(PathBuf::from),
+        }
+    }
+
+    fn dummy(&mut self, table: &Path, name: &str, raw: raw::source::Dummy) -> dummy::Config {
+        let entry = dummy::entry(raw.dummy.as_deref().unwrap_or(dummy::RECORD)).unwrap_or_else(|_| {
+            self.refuse(&table.key("dummy"), format!("must be a JSON object, such as '{}'", dummy::RECORD));
+            Box::default()
+        });
+        let samples = self.count(table, "samples", raw.samples, 0, 0, u64::MAX) as u64;
+        dummy::Config {
+            entry,
+            rate: self.count(table, "rate", raw.rate, 1, 1, 10_000_000) as u64,
+            samples: (samples > 0).then_some(samples),
+            tag: raw.tag.unwrap_or_else(|| name.to_owned()),
+        }
+    }
+
+    /// The name of a field to add, if there is to be one.
+    fn field_name(&mut self, table: &Path, key: &str, name: Option<String>) -> Option<String> {
+        if name.as_deref() == Some("") {
+            self.refuse(&table.key(key), "must be the name of a field");
+        }
+        name
     }
 
     /// Two sources cannot have the same address, socket or standard input.
@@ -214,6 +329,8 @@ impl Builder<'_> {
                     let unix = forward.unix_path.as_ref().map(|path| ("unix_path", path.display().to_string()));
                     listen.into_iter().chain(unix).collect()
                 }
+                Kind::Tcp(tcp) if tcp.listen.port() != 0 => vec![("listen", tcp.listen.to_string())],
+                Kind::Tcp(_) | Kind::Tail(_) | Kind::Dummy(_) => Vec::new(),
                 Kind::Lines(lines) => match &lines.input {
                     lines::Input::Stdin => vec![("path", "-".to_owned())],
                     lines::Input::File(_) => Vec::new(),

@@ -71,6 +71,8 @@ pub struct Files {
     pub root: Option<PathBuf>,
     /// Texts that were read elsewhere, by the names under which they are asked for.
     pub given: Vec<(PathBuf, String)>,
+    /// Where a file is looked for by its name alone, if it is nowhere else.
+    pub beside: Option<PathBuf>,
 }
 
 impl Files {
@@ -80,13 +82,13 @@ impl Files {
 
     /// The path in the file system for a path as written.
     pub fn place(&self, path: &Path) -> PathBuf {
-        match &self.root {
-            Some(root) if path.is_absolute() => {
-                let below = root.join(path.strip_prefix("/").unwrap_or(path));
-                if below.exists() { below } else { path.to_owned() }
-            }
-            _ => path.to_owned(),
+        if path.is_relative() {
+            return path.to_owned();
         }
+        let below = self.root.iter().map(|root| root.join(path.strip_prefix("/").unwrap_or(path)));
+        let named =
+            self.beside.iter().filter(|_| !path.exists()).filter_map(|beside| Some(beside.join(path.file_name()?)));
+        below.chain(named).find(|place| place.exists()).unwrap_or_else(|| path.to_owned())
     }
 
     /// Whether there is such a file.
@@ -172,7 +174,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
-        let files = Files { root: Some(root.path().to_owned()), given: Vec::new() };
+        let files = Files { root: Some(root.path().to_owned()), ..Files::default() };
         let found = files.expand(Path::new("/etc/*/*.conf"));
         assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
         assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");

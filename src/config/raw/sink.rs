@@ -16,18 +16,31 @@ pub enum Sink {
     Firehose(Box<Firehose>),
     /// Amazon S3: newline-delimited JSON objects.
     S3(Box<S3>),
+    /// Another log router, in the Fluentd Forward protocol.
+    Forward(Box<Forward>),
     /// Files under a directory, laid out as one of the services would.
     File(File),
     /// Standard output, one JSON object a line.
     Stdout(Nothing),
     /// Nowhere; counted as delivered.
     Discard(Nothing),
+    /// Nowhere, since this program lacks the output that was asked for; counted as dropped (`unsupported_output`).
+    Unsupported(Unsupported),
 }
 
 /// A sink without keys of its own.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
+
+/// An output that this program does not have.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unsupported {
+    /// Name of the output, for messages. Required.
+    #[schemars(required)]
+    pub plugin: Option<String>,
+}
 
 /// Amazon CloudWatch Logs.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -44,8 +57,12 @@ pub struct CloudwatchLogs {
     pub retention_days: Option<Count>,
     /// Class of a group that we create: `STANDARD`, `INFREQUENT_ACCESS` or `DELIVERY`. Default: the service's.
     pub log_group_class: Option<String>,
-    /// Send only this field's value instead of the whole record; records without it are sent whole. Default: the whole record.
+    /// The characters that part a tag into `{tag[0]}`, `{tag[1]}` and so on; empty parts do not count. Default: dots, and empty parts count.
+    pub tag_delimiters: Option<String>,
+    /// Send only this field's value instead of the whole record; records without it are sent whole, those in which it is empty not at all. Default: the whole record.
     pub log_key: Option<String>,
+    /// What the service is told of the messages' format, such as `json/emf` for metrics in the embedded metric format. Default: nothing.
+    pub log_format: Option<String>,
     /// An open batch is sent after this time, as a duration. Default: 5s. Limits: 10ms to 1h.
     pub batch_timeout: Option<Period>,
     /// Events in a request. Default and most: 10000.
@@ -81,6 +98,14 @@ pub struct Firehose {
     pub stream: Option<String>,
     /// Join lines into Firehose records up to this size (each record is billed rounded up to 5 KB); 0 = one line a record. Default: 64KiB. Most: 1024000.
     pub record_bytes_max: Option<Size>,
+    /// Send only this field's value, a text unescaped, instead of the whole record; records without it are sent whole, those in which it is empty not at all. Default: the whole record.
+    pub log_key: Option<String>,
+    /// A member with the record's time, put last into each line. Default: none.
+    pub time_key: Option<String>,
+    /// How that is written, as by `strftime` in UTC, with `%3N`, `%6N` and `%9N` for fractions of a second. Default: `%Y-%m-%dT%H:%M:%S`.
+    pub time_key_format: Option<String>,
+    /// Compress the data of each Firehose record: `gzip` or `none`. Default: `none`.
+    pub compression: Option<Compression>,
     /// An open batch is sent after this time, as a duration. Default: 5s. Limits: 10ms to 1h.
     pub batch_timeout: Option<Period>,
     /// Firehose records in a request. Default and most: 500.
@@ -116,6 +141,24 @@ pub struct S3 {
     pub bucket: Option<String>,
     /// Key up to the object's own name, a template with dates in event time. Default: `year=%Y/month=%m/day=%d/hour=%H/`.
     pub key: Option<String>,
+    /// The whole key of an object instead, a template: `{uuid}` is 8 characters of the object's own, `{index}` a number that rises, dates are those of its first record. Where it has neither, `-object` and 8 characters are appended, as Fluent Bit does. A leading `/` is left out. Default: none.
+    pub object_key: Option<String>,
+    /// With `object_key`: append nothing to it. Objects whose key is taken get a further one. Default: false.
+    pub static_path: Option<bool>,
+    /// The characters that part a tag into `{tag[0]}`, `{tag[1]}` and so on; empty parts do not count. Default: dots, and empty parts count.
+    pub tag_delimiters: Option<String>,
+    /// A member with the record's time, put first into each line. Default: none, as is `false`.
+    pub date_key: Option<String>,
+    /// How that is written. Default: `iso8601`.
+    pub date_format: Option<DateFormat>,
+    /// Store only this field's value, a text unescaped, instead of the whole record; records without it are stored whole. Default: the whole record.
+    pub log_key: Option<String>,
+    /// Media type of objects. Default: that of the compression.
+    pub content_type: Option<String>,
+    /// `Content-Encoding` of objects, such as `gzip`: clients then decompress them on the way. Default: none.
+    pub content_encoding: Option<String>,
+    /// Canned access control list, such as `bucket-owner-full-control`; needs `s3:PutObjectAcl`. Default: none.
+    pub canned_acl: Option<String>,
     /// How objects are compressed. Default: `gzip`.
     pub compression: Option<Compression>,
     /// Compression level. Default: the library's. Limits: 0 to 9 for gzip, 1 to 22 for zstd.
@@ -171,6 +214,8 @@ pub struct File {
     pub key: Option<String>,
     /// Layout `s3`: how objects are compressed. Default: `gzip`.
     pub compression: Option<Compression>,
+    /// Layout `lines`: path of the file below the directory, a template. Default: `{tag}`.
+    pub file: Option<String>,
 }
 
 /// How files are laid out.
@@ -183,6 +228,64 @@ pub enum Layout {
     Firehose,
     /// `DIR/KEY…`, objects as the S3 sink writes them.
     S3,
+    /// `DIR/FILE`, one JSON object a line, appended to.
+    Lines,
+}
+
+/// Another log router, in the Fluentd Forward protocol.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Host name or address. Default: `127.0.0.1`, unless `unix_path` is set.
+    pub host: Option<String>,
+    /// Port. Default: 24224. Limits: 1 to 65535.
+    pub port: Option<Count>,
+    /// Path of a unix socket, instead of host and port. Default: none.
+    pub unix_path: Option<String>,
+    /// The tag that records are sent with, a template. Default: `{tag}`.
+    pub tag: Option<String>,
+    /// The key of the handshake; never printed. Better given by `shared_key_env`. Default: no handshake.
+    pub shared_key: Option<String>,
+    /// The environment variable that holds the shared key.
+    pub shared_key_env: Option<String>,
+    /// Our name in the handshake. Default: `hostname`.
+    pub self_hostname: Option<String>,
+    /// User name in the handshake. Default: none.
+    pub username: Option<String>,
+    /// Password of that user; never printed. Better given by `password_env`.
+    pub password: Option<String>,
+    /// The environment variable that holds the password.
+    pub password_env: Option<String>,
+    /// Count a message as delivered when the peer has acknowledged it, not when it is sent. Default: true.
+    pub require_ack_response: Option<bool>,
+    /// Send times in whole seconds. Default: false.
+    pub time_as_integer: Option<bool>,
+    /// Compress records: `gzip` or `none`. Default: `none`.
+    pub compress: Option<Compression>,
+    /// An open batch is sent after this time, as a duration. Default: 1s. Limits: 10ms to 1h.
+    pub batch_timeout: Option<Period>,
+    /// Bytes of records in a message, as a size. Default: 1MiB. Limits: 1KiB to 16MiB.
+    pub batch_bytes_max: Option<Size>,
+    /// Connections at once; more than one mixes the order of messages. Default: 1. Limits: 1 to 64.
+    pub concurrency: Option<Count>,
+    /// Retries.
+    pub retry: Option<Retry>,
+}
+
+/// How a date is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateFormat {
+    /// `"2026-11-28T12:00:00.123456Z"`.
+    Iso8601,
+    /// `"2026-11-28 12:00:00.123456"`.
+    JavaSqlTimestamp,
+    /// Seconds since 1970.
+    Epoch,
+    /// Milliseconds since 1970.
+    EpochMs,
+    /// Seconds since 1970 with a fraction.
+    Double,
 }
 
 /// Compression of objects.

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::quantity::{Count, Size};
+use super::OneOrMany;
+use crate::config::quantity::{Count, Period, Size};
 
 /// A source, of the kind that its key `type` says.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -14,6 +15,12 @@ pub enum Source {
     Forward(Box<Forward>),
     /// Lines of standard input or of a file.
     Lines(Lines),
+    /// Text or JSON over TCP, one record after the other.
+    Tcp(Tcp),
+    /// Lines of many files, as they grow.
+    Tail(Box<Tail>),
+    /// The same record over and over.
+    Dummy(Dummy),
 }
 
 /// Fluent Forward over TCP (with UDP heartbeats), a unix socket, or both.
@@ -44,6 +51,10 @@ pub struct Forward {
     pub self_hostname: Option<String>,
     /// TLS on the TCP listener. Default: none.
     pub tls: Option<Tls>,
+    /// Tag of all records, in place of what their senders say. Default: the senders'.
+    pub tag: Option<String>,
+    /// Text before the senders' tags. Default: none.
+    pub tag_prefix: Option<String>,
 }
 
 /// A user of the forward handshake.
@@ -86,8 +97,89 @@ pub struct Lines {
     pub from_end: Option<bool>,
     /// Tag of the records. Default: the file's name; `stdin` for standard input.
     pub tag: Option<String>,
+    /// Field that holds the line. Default: `log`.
+    pub key: Option<String>,
     /// Longer lines are cut to this, as a size, and counted as truncated. Default: 1MiB. Limits: 1KiB to 64MiB.
     pub line_bytes_max: Option<Size>,
+}
+
+/// Lines of many files, as they grow, through rotation by rename and by truncation; as Fluent Bit's `tail` input reads them. Where they stand survives a restart in `journal.dir`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tail {
+    /// Paths, one or a list; `*`, `?` and `[…]` may stand for parts of a name. Required.
+    #[schemars(required)]
+    pub path: Option<OneOrMany>,
+    /// Paths that are left out, of the same kind. Default: none.
+    pub exclude_path: Option<OneOrMany>,
+    /// Tag of the records; `*` in it stands for the path, with `.` for each `/`. Default: the source's name.
+    pub tag: Option<String>,
+    /// Field that holds the line. Default: `log`.
+    pub key: Option<String>,
+    /// A field to add with the file's path. Default: none.
+    pub path_key: Option<String>,
+    /// A field to add with the line's offset in its file, in bytes. Default: none.
+    pub offset_key: Option<String>,
+    /// Read files that are there at the start from their beginning, if it is not known where they stood; else from their end. Files that come later are read from their beginning in any case. Default: false.
+    pub read_from_head: Option<bool>,
+    /// How often new files are looked for, as a duration. Default: 60s. Limits: 100ms to 1h.
+    pub refresh_interval: Option<Period>,
+    /// Files that were not written to for so long are not opened, as a duration; 0 is any. Default: 0. Limits: 0 to 365d.
+    pub ignore_older: Option<Period>,
+    /// Leave lines out that are too long, counted as `too_large`, instead of cutting them. Default: false.
+    pub skip_long_lines: Option<bool>,
+    /// How long a file is kept whose path is gone, as a duration. Default: 5s. Limits: 0 to 1h.
+    pub rotate_wait: Option<Period>,
+    /// Keep where files stand: without `journal.dir` of its own, the journal's directory is this path with `.meshlens` behind it. Default: none.
+    pub db: Option<String>,
+    /// Longer lines are cut to this, as a size, and counted as truncated. Default: 1MiB. Limits: 1KiB to 64MiB.
+    pub line_bytes_max: Option<Size>,
+    /// Files followed at once; more wait, with a warning. Default: 512. Limits: 1 to 2048.
+    pub files_max: Option<Count>,
+}
+
+/// The same record over and over, to try a configuration out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dummy {
+    /// The record, a JSON object. Default: `{"message":"dummy"}`.
+    pub dummy: Option<String>,
+    /// Records a second. Default: 1. Limits: 1 to 10000000.
+    pub rate: Option<Count>,
+    /// How many in all; 0 is without end. Default: 0.
+    pub samples: Option<Count>,
+    /// Tag of the records. Default: the source's name.
+    pub tag: Option<String>,
+}
+
+/// Text or JSON over TCP, one record after the other, as Fluent Bit's `tcp` input takes it. Nothing is answered.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tcp {
+    /// Address and port. An address other than loopback is reachable from outside the task, and gives a warning. Default: `127.0.0.1:5170`.
+    pub listen: Option<String>,
+    /// What comes: `json` is objects, whose members become the fields; `none` is text, which becomes the field `log`. Default: `json`.
+    pub format: Option<Format>,
+    /// With `none`: what ends a text. Default: a newline.
+    pub separator: Option<String>,
+    /// Tag of the records. Default: the source's name.
+    pub tag: Option<String>,
+    /// Longer texts are cut to this, larger objects dropped, as a size; both are counted. Default: 1MiB. Limits: 1KiB to 64MiB.
+    pub record_bytes_max: Option<Size>,
+    /// Connections open at once; more are closed at once, with a warning. Default: 256. Limits: 1 to 65536.
+    pub connections_max: Option<Count>,
+    /// A field to add with the address of the peer. Default: none.
+    pub source_address_key: Option<String>,
+}
+
+/// What comes over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Objects, one after the other.
+    Json,
+    /// Text.
+    None,
 }
 
 /// Permission bits: a whole number, or text with octal digits.

@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use crate::journal::Sequence;
 
-/// The version of the format of directory and segments.
-pub const VERSION: u32 = 1;
+/// The version of the format of directory and segments. Before 2 the times of records were milliseconds.
+pub const VERSION: u32 = 2;
 
 const MARK: &str = "meshlens-journal";
 const SUFFIX: &str = ".seg";

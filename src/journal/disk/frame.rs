@@ -3,7 +3,7 @@
 //! ```text
 //! frame     magic u32 | kind u8, 3 zero | length u32 | checksum u32 | sequence u64 | body of `length` bytes
 //!
-//! block     open u64 | received i64 (ms) | source u16 | position? | ids | partitions | records u32 | (time i64, sinks u64, end u32, partition u32)* | lines
+//! block     open u64 | received i64 (ms) | source u16 | position? | ids | partitions | records u32 | (time i64 (ns), sinks u64, end u32, partition u32)* | lines
 //! settled   sink u16 | span*                    span = sequence u64, record u32, sequence u64, record u32
 //! note      sink u16 | key | value
 //! forgotten sink u16 | key
@@ -184,7 +184,7 @@ impl<W: io::Write> Encoder<W> {
         put_length(buffer, block.index.len());
         buffer.reserve(block.index.len() * ENTRY_BYTES);
         for entry in &block.index {
-            buffer.extend_from_slice(&entry.time_ms.to_le_bytes());
+            buffer.extend_from_slice(&entry.time_ns.to_le_bytes());
             buffer.extend_from_slice(&entry.sinks.to_le_bytes());
             buffer.extend_from_slice(&entry.end.to_le_bytes());
             buffer.extend_from_slice(&entry.partition.to_le_bytes());
@@ -363,6 +363,22 @@ pub struct Stored {
 
 /// Reads a block's body. None if it does not hold together, which a good checksum rules out for what we wrote.
 pub fn block(body: &[u8]) -> Option<Stored> {
+    let (mut stored, lines) = without_lines(body)?;
+    stored.block.bytes = lines.to_vec().into();
+    Some(stored)
+}
+
+/// The same of a body that nobody needs any more: its memory becomes that of the lines, which are nearly all of it.
+pub fn into_block(mut body: Vec<u8>) -> Option<Stored> {
+    let (mut stored, lines) = without_lines(&body)?;
+    let before = body.len() - lines.len();
+    body.drain(..before);
+    stored.block.bytes = body.into();
+    Some(stored)
+}
+
+/// All but the lines, which end the body.
+fn without_lines(body: &[u8]) -> Option<(Stored, &[u8])> {
     let mut fields = Fields(body);
     let open = fields.u64()?;
     let received_ms = fields.u64()? as i64;
@@ -384,14 +400,15 @@ pub fn block(body: &[u8]) -> Option<Stored> {
         .collect::<Option<Vec<_>>>()?;
     let records = fields.length()?;
     let entries = fields.take(records.checked_mul(ENTRY_BYTES)?)?;
-    let index: Vec<Entry> = entries.chunks_exact(ENTRY_BYTES).filter_map(|entry| Fields(entry).entry()).collect();
+    let mut index = Vec::with_capacity(records);
+    index.extend(entries.chunks_exact(ENTRY_BYTES).filter_map(|entry| Fields(entry).entry()));
     let lines = fields.bytes()?;
     let is_whole = index.is_sorted_by_key(|entry| entry.end)
         && index.last().map_or(0, |entry| entry.end as usize) == lines.len()
         && index.iter().all(|entry| (entry.partition as usize) < partitions.len());
     let sinks = index.iter().fold(0, |sinks, entry| sinks | entry.sinks);
-    let block = Block { bytes: lines.to_vec().into(), index, partitions, sinks, source, position, chunk_ids };
-    is_whole.then_some(Stored { block, open, received_ms })
+    let block = Block { index, partitions, sinks, source, position, chunk_ids, ..Block::default() };
+    (is_whole && fields.0.is_empty()).then_some((Stored { block, open, received_ms }, lines))
 }
 
 /// Reads the body of a frame that is no block and no snapshot.
@@ -455,7 +472,7 @@ impl<'a> Fields<'a> {
     }
 
     fn entry(&mut self) -> Option<Entry> {
-        Some(Entry { time_ms: self.u64()? as i64, sinks: self.u64()?, end: self.u32()?, partition: self.u32()? })
+        Some(Entry { time_ns: self.u64()? as i64, sinks: self.u64()?, end: self.u32()?, partition: self.u32()? })
     }
 
     fn place(&mut self) -> Option<Place> {

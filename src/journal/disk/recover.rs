@@ -15,9 +15,9 @@ use std::sync::Arc;
 use super::directory::{Directory, OpenError, VERSION};
 use super::frame::{self, Fact, Head, Kind, Stored};
 use super::segment::{self, Frames, Header, Names, Next, Segment};
-use crate::chunk::Position;
 use crate::journal::block::SinkSet;
 use crate::journal::span::SpanSet;
+use crate::journal::track::{POSITIONS_MAX, Positions, stand};
 use crate::journal::{EPOCH_BITS, Sequence};
 
 /// Ids of messages that are remembered for each source.
@@ -114,7 +114,7 @@ pub struct Recovered {
     /// By sink.
     pub notes: Vec<BTreeMap<String, Vec<u8>>>,
     /// By name of the source.
-    pub positions: HashMap<String, Position>,
+    pub positions: HashMap<String, Positions>,
     /// By name of the source: ids of messages, oldest first.
     pub chunk_ids: HashMap<String, VecDeque<Box<[u8]>>>,
     /// Records to deliver, each once however many sinks it goes to.
@@ -136,7 +136,7 @@ pub struct Recovered {
 struct Facts {
     settled: HashMap<String, SpanSet>,
     notes: HashMap<String, BTreeMap<String, Vec<u8>>>,
-    positions: HashMap<String, Position>,
+    positions: HashMap<String, Positions>,
 }
 
 impl Facts {
@@ -161,7 +161,7 @@ impl Facts {
             }
             Fact::Position { source, position } => {
                 if let Some(source) = names.sources.get(usize::from(source)) {
-                    self.positions.insert(source.clone(), position);
+                    stand(self.positions.entry(source.clone()).or_default(), position, POSITIONS_MAX);
                 }
             }
         }
@@ -298,7 +298,7 @@ fn scan(
 fn remember(sequence: Sequence, stored: &Stored, names: &Names, facts: &mut Facts, recovered: &mut Recovered) {
     let Some(source) = names.sources.get(usize::from(stored.block.source)) else { return };
     if let Some(position) = stored.block.position {
-        facts.positions.insert(source.clone(), position);
+        stand(facts.positions.entry(source.clone()).or_default(), position, POSITIONS_MAX);
     }
     if !stored.block.chunk_ids.is_empty() {
         let ids = recovered.chunk_ids.entry(source.clone()).or_default();

@@ -90,7 +90,8 @@ pub enum Header {
     Damaged,
 }
 
-/// Reads the header of a segment.
+/// Reads the header of a segment. Another version is only believed where all else is as this one writes it: a directory of
+/// another version says so in its mark, so that a header which is wrong in more than that is damaged.
 ///
 /// # Errors
 /// Of the file system.
@@ -100,9 +101,6 @@ pub fn header(file: &File) -> io::Result<Header> {
         return Ok(Header::Damaged);
     }
     let number = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-    if number(16) != VERSION {
-        return Ok(Header::OtherVersion(number(16)));
-    }
     let length = number(20) as usize;
     let mut json = vec![0; length.min(NAMES_BYTES_MAX)];
     if length > NAMES_BYTES_MAX || !read_exact_at(file, &mut json, HEADER_BYTES as u64)? {
@@ -112,6 +110,9 @@ pub fn header(file: &File) -> io::Result<Header> {
         return Ok(Header::Damaged);
     }
     let Ok(names) = serde_json::from_slice(&json) else { return Ok(Header::Damaged) };
+    if number(16) != VERSION {
+        return Ok(Header::OtherVersion(number(16)));
+    }
     Ok(Header::Good(names, (HEADER_BYTES + length) as u64))
 }
 
@@ -252,7 +253,7 @@ impl<'a> Frames<'a> {
 }
 
 /// Reads the next block for the sinks in `wanted`, with a number of `from` at least, and where the frame after it begins. Frames that are
-/// damaged are passed over.
+/// damaged are passed over. The block's lines are in `buffer` then, if they fit there.
 ///
 /// # Errors
 /// Of the file system.
@@ -261,8 +262,9 @@ pub fn read_block(
     offset: u64,
     from: Sequence,
     wanted: SinkSet,
+    buffer: Vec<u8>,
 ) -> io::Result<(Option<(Sequence, frame::Stored)>, u64)> {
-    let mut frames = Frames::new(&segment.file, offset, segment.bytes);
+    let mut frames = Frames { body: buffer, ..Frames::new(&segment.file, offset, segment.bytes) };
     loop {
         if let Some(head) = frames.head()?
             && !segment.is_damaged
@@ -275,17 +277,20 @@ pub fn read_block(
                 continue;
             }
         }
-        match frames.read_next()? {
+        let head = match frames.read_next()? {
             Next::End => return Ok((None, segment.bytes)),
-            Next::Frame(head, body) => {
-                let stored = (head.kind == Kind::Block && head.sequence >= from).then(|| frame::block(body)).flatten();
-                if let Some(stored) = stored.filter(|stored| stored.open & stored.block.sinks & wanted != 0) {
-                    return Ok((Some((head.sequence, stored)), frames.offset()));
-                }
-            }
+            Next::Frame(head, _) => head,
             Next::Gap { offset, bytes } | Next::Torn { offset, bytes } => {
                 tracing::error!(file = %segment.path.display(), offset, bytes, "journal: damaged bytes passed over");
+                continue;
             }
+        };
+        if head.kind == Kind::Block
+            && head.sequence >= from
+            && let Some(stored) = frame::into_block(std::mem::take(&mut frames.body))
+            && stored.open & stored.block.sinks & wanted != 0
+        {
+            return Ok((Some((head.sequence, stored)), frames.offset()));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::journal::block::Block;
 use crate::sink::dead_letters::Letters;
 use crate::sink::driver::{Batches, Ready, Shares};
 use crate::sink::{Context, Oversize};
+use crate::telemetry::account::Reason;
 
 use super::message::{self, Message};
 use super::name::{Names, Target};
@@ -138,27 +139,32 @@ impl Open {
         }
     }
 
-    /// The message of record `i`, cut or not; none if it is to be rejected.
-    fn message(&self, block: &Block, i: usize) -> Option<(Message, bool)> {
+    /// The message of record `i`, cut or not; or why there is none.
+    fn message(&self, block: &Block, i: usize) -> Result<(Message, bool), Reason> {
         let line = block.line(i);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let mut message = message::message(line, self.log_key.as_deref());
+        let mut message = message::message(line, self.log_key.as_deref()).ok_or(Reason::Empty)?;
         let is_cut = message.len > MESSAGE_BYTES_MAX;
         if is_cut {
             if self.config.oversize == Oversize::Reject {
-                return None;
+                return Err(Reason::Oversize);
             }
             let text = &line[message.start..message.start + message.len];
             message.len = message::cut(text, MESSAGE_BYTES_MAX, message.escaped);
         }
-        Some((message, is_cut))
+        Ok((message, is_cut))
     }
 }
 
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<u32> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Batch>>,
+    ) -> Vec<(u32, Reason)> {
         self.names.refresh();
         let bit = 1 << self.sink;
         let due = Instant::now() + self.config.batch_timeout;
@@ -172,13 +178,16 @@ impl Batches for Open {
             if entry.sinks & bit == 0 {
                 continue;
             }
-            let Some((message, is_cut)) = self.message(block, i) else {
-                rejected.push(i as u32);
-                follows = i as u32 + 1;
-                continue;
+            let (message, is_cut) = match self.message(block, i) {
+                Ok(message) => message,
+                Err(reason) => {
+                    rejected.push((i as u32, reason));
+                    follows = i as u32 + 1;
+                    continue;
+                }
             };
             // The API takes no time before 1970; as the oldest it is rejected for its age alone, not with its whole batch.
-            let time_ms = entry.time_ms.max(0);
+            let time_ms = entry.time_ms().max(0);
             let mut place = match current.take() {
                 Some(same) if same.partition == entry.partition && self.same_batch(&same, time_ms) => same,
                 other => {

@@ -33,7 +33,12 @@ impl Threes {
 impl Batches for Threes {
     type Payload = Vec<String>;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Vec<String>>>) -> Vec<u32> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Vec<String>>>,
+    ) -> Vec<(u32, Reason)> {
         self.seen.fetch_add(1, Relaxed);
         let mut refused = Vec::new();
         for (i, entry) in block.index.iter().enumerate() {
@@ -42,7 +47,7 @@ impl Batches for Threes {
                 continue;
             }
             if line == "huge" {
-                refused.push(i as u32);
+                refused.push((i as u32, Reason::Oversize));
                 continue;
             }
             self.lines.push(line);

@@ -1,4 +1,4 @@
-//! The CloudWatch Logs layout: a file for each log stream, appended to once a second.
+//! The layouts `cloudwatch_logs` and `lines`: a file for each log stream or name, appended to once a second.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,10 +27,46 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of blocks that are written together.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// How files are called, and what stands in them.
+pub(super) enum Form {
+    /// `GROUP/STREAM.jsonl`, one `{"timestamp":…,"message":"…"}` a line, in time order within a batch.
+    Events {
+        /// Log group name.
+        group: Template,
+        /// Log stream name.
+        stream: Template,
+    },
+    /// `FILE`, records as they are, in the order of arrival.
+    Lines {
+        /// Path below the directory.
+        file: Template,
+    },
+}
+
+impl Form {
+    fn templates(&self) -> Vec<&Template> {
+        match self {
+            Self::Events { group, stream } => vec![group, stream],
+            Self::Lines { file } => vec![file],
+        }
+    }
+
+    fn render(&self, scope: &Scope<'_>, name: &mut String) {
+        match self {
+            Self::Events { group, stream } => {
+                group.render_into(scope, Style::Path, name);
+                name.push('/');
+                stream.render_into(scope, Style::Path, name);
+                name.push_str(".jsonl");
+            }
+            Self::Lines { file } => file.render_into(scope, Style::Path, name),
+        }
+    }
+}
+
 struct Streams {
     root: PathBuf,
-    group: Template,
-    stream: Template,
+    form: Form,
     ctx: Context,
     retrier: Retrier,
 }
@@ -39,16 +75,10 @@ struct Streams {
 type Event = (i64, usize, usize);
 
 /// Runs the sink until the journal is read to its end and all is written, or the shutdown is over.
-pub(super) async fn run(
-    root: PathBuf,
-    group: Template,
-    stream: Template,
-    mut ctx: Context,
-    retrier: Retrier,
-) -> Result<(), Error> {
-    wait_for_metadata(&[&group, &stream], &mut ctx).await;
+pub(super) async fn run(root: PathBuf, form: Form, mut ctx: Context, retrier: Retrier) -> Result<(), Error> {
+    wait_for_metadata(&form.templates(), &mut ctx).await;
     let settler = ctx.reader.settler();
-    let mut streams = Streams { root, group, stream, ctx, retrier };
+    let mut streams = Streams { root, form, ctx, retrier };
     let mut reading = true;
     while reading {
         let mut batch = Vec::new();
@@ -94,10 +124,18 @@ impl Streams {
     async fn write(&self, batch: &[(Sequence, Arc<Block>)]) -> Result<(), End> {
         for (name, mut events) in self.sort_out(batch) {
             let path = place(&self.root, &name);
-            // Stable: records of one millisecond stay in the order of arrival.
-            events.sort_by_key(|(time_ms, ..)| *time_ms);
             let records = events.len() as u64;
-            let lines = Bytes::from(frame(batch, &events));
+            let lines = Bytes::from(match self.form {
+                Form::Events { .. } => {
+                    // Stable: records of one millisecond stay in the order of arrival.
+                    events.sort_by_key(|(time_ms, ..)| *time_ms);
+                    frame(batch, &events)
+                }
+                Form::Lines { .. } => {
+                    let lines = events.iter().flat_map(|(_, at, i)| batch[*at].1.line(*i));
+                    lines.copied().collect()
+                }
+            });
             attempt(&self.retrier, move || append(&path, &lines)).await?;
             self.ctx.ledger.deliver(records);
         }
@@ -107,7 +145,7 @@ impl Streams {
     /// The records of each file, in the order of arrival.
     fn sort_out(&self, batch: &[(Sequence, Arc<Block>)]) -> HashMap<String, Vec<Event>> {
         let metadata = self.ctx.metadata.borrow().clone();
-        let period_ms = self.group.date_period_ms().into_iter().chain(self.stream.date_period_ms()).min();
+        let period_ms = self.form.templates().into_iter().filter_map(Template::date_period_ms).min();
         let bit = 1 << self.ctx.id;
         let mut files: HashMap<String, Vec<Event>> = HashMap::new();
         let mut name = String::new();
@@ -115,7 +153,7 @@ impl Streams {
             // The partition and period that `name` is rendered for.
             let mut rendered = None;
             for (i, entry) in block.index.iter().enumerate().filter(|(_, entry)| entry.sinks & bit != 0) {
-                let key = (entry.partition, period_ms.map(|period| entry.time_ms.div_euclid(period)));
+                let key = (entry.partition, period_ms.map(|period| entry.time_ms().div_euclid(period)));
                 if rendered != Some(key) {
                     rendered = Some(key);
                     let scope = Scope {
@@ -123,15 +161,12 @@ impl Streams {
                         partition_keys: &self.ctx.partition_keys,
                         metadata: &metadata,
                         hostname: &self.ctx.hostname,
-                        time_ms: entry.time_ms,
+                        time_ns: entry.time_ns,
                     };
                     name.clear();
-                    self.group.render_into(&scope, Style::Path, &mut name);
-                    name.push('/');
-                    self.stream.render_into(&scope, Style::Path, &mut name);
-                    name.push_str(".jsonl");
+                    self.form.render(&scope, &mut name);
                 }
-                let event = (entry.time_ms, at, i);
+                let event = (entry.time_ms(), at, i);
                 match files.get_mut(&name) {
                     Some(events) => events.push(event),
                     None => drop(files.insert(name.clone(), vec![event])),

@@ -12,8 +12,10 @@ use crate::journal::block::Block;
 use crate::sink::Oversize;
 use crate::sink::dead_letters::Letters;
 use crate::sink::driver::{Batches, Ready, Shares};
+use crate::telemetry::account::Reason;
 
-use super::body::{ENTRY_FRAME_BYTES, HEAD_BYTES_MAX};
+use super::body::{ENTRY_FRAME_BYTES, GZIP_BYTES_MAX, HEAD_BYTES_MAX};
+use super::form::Form;
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
 
 /// A finished batch.
@@ -21,7 +23,16 @@ use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, RECORD_BYTES_MAX};
 pub(super) struct Batch {
     pub(super) records: Vec<Joined>,
     pieces: Vec<Piece>,
-    blocks: Vec<(Sequence, Arc<Block>)>,
+    blocks: Vec<Held>,
+}
+
+/// A block that a batch has records of.
+struct Held {
+    sequence: Sequence,
+    /// As it came, for dead letters.
+    block: Arc<Block>,
+    /// What is sent of its records, see [`Form::of`].
+    framed: Arc<Block>,
 }
 
 /// A Firehose record: lines joined.
@@ -70,7 +81,7 @@ impl Batch {
         runs.sort_unstable_by_key(|(block, run)| (*block, run.start));
         let mut shares = Shares::default();
         for (block, run) in runs {
-            shares.add_run(self.blocks[block as usize].0, run);
+            shares.add_run(self.blocks[block as usize].sequence, run);
         }
         shares
     }
@@ -78,7 +89,7 @@ impl Batch {
     /// Leaves the lines of a record as dead letters.
     pub(super) fn bury(&self, record: &Joined, letters: &mut Letters<'_>) {
         for piece in &self.pieces[record.pieces.clone()] {
-            self.lines_of(piece).for_each(|line| letters.add(&self.blocks[piece.block as usize].1, line as usize));
+            self.lines_of(piece).for_each(|line| letters.add(&self.blocks[piece.block as usize].block, line as usize));
         }
     }
 
@@ -99,7 +110,7 @@ impl Batch {
             } else if taken == lines.len() as u32 {
                 first.push(*piece);
             } else {
-                let end = self.blocks[piece.block as usize].1.index[(lines.start + taken) as usize - 1].end;
+                let end = self.blocks[piece.block as usize].framed.index[(lines.start + taken) as usize - 1].end;
                 first.push(Piece { end, newline: false, ..*piece });
                 second.push(Piece { start: end, ..*piece });
             }
@@ -118,14 +129,14 @@ impl Batch {
 
     /// The records of the block that a piece holds. Only its last line can be cut.
     fn lines_of(&self, piece: &Piece) -> Range<u32> {
-        let index = &self.blocks[piece.block as usize].1.index;
+        let index = &self.blocks[piece.block as usize].framed.index;
         let first = index.partition_point(|entry| entry.end <= piece.start);
         let last = index.partition_point(|entry| entry.end < piece.end);
         first as u32..last as u32 + 1
     }
 
     fn bytes_of(&self, piece: &Piece) -> &[u8] {
-        &self.blocks[piece.block as usize].1.bytes[piece.start as usize..piece.end as usize]
+        &self.blocks[piece.block as usize].framed.bytes[piece.start as usize..piece.end as usize]
     }
 
     fn push(&mut self, line: Line, join_bytes_max: usize) {
@@ -162,6 +173,11 @@ struct Line {
 /// The open batch of a sink.
 pub(super) struct Open {
     sink: usize,
+    form: Form,
+    /// Greatest size of one record before base64, and before compression.
+    record_bytes_max: usize,
+    /// What compression may add to a record.
+    growth_bytes: usize,
     join_bytes_max: usize,
     records_max: usize,
     bytes_max: usize,
@@ -176,9 +192,14 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(config: &Config, sink: usize) -> Self {
+        let growth_bytes = if config.is_gzip { GZIP_BYTES_MAX } else { 0 };
+        let record_bytes_max = RECORD_BYTES_MAX - growth_bytes;
         Self {
             sink,
-            join_bytes_max: config.record_bytes_max.min(RECORD_BYTES_MAX),
+            form: config.form.clone(),
+            record_bytes_max,
+            growth_bytes,
+            join_bytes_max: config.record_bytes_max.min(record_bytes_max),
             records_max: config.batch_records_max.clamp(1, BATCH_RECORDS_MAX),
             bytes_max: config.batch_bytes_max.min(BATCH_BYTES_MAX),
             oversize: config.oversize,
@@ -196,13 +217,13 @@ impl Open {
         let end = block.index[i].end;
         let start = end - line.len() as u32;
         let piece = Piece { block: 0, start, end, newline: false };
-        if line.len() <= RECORD_BYTES_MAX {
+        if line.len() <= self.record_bytes_max {
             return Some(Line { piece, bytes: line.len() });
         }
         if self.oversize == Oversize::Reject {
             return None;
         }
-        let mut len = RECORD_BYTES_MAX - 1;
+        let mut len = self.record_bytes_max - 1;
         while len > 0 && line[len] & 0b1100_0000 == 0b1000_0000 {
             len -= 1;
         }
@@ -214,7 +235,8 @@ impl Open {
         let Some(last) = self.batch.records.last() else { return true };
         let joins = last.bytes + line.bytes <= self.join_bytes_max;
         let records = self.batch.records.len() + usize::from(!joins);
-        records <= self.records_max && body_bytes(self.bytes + line.bytes, records) <= self.bytes_max
+        records <= self.records_max
+            && body_bytes(self.bytes + line.bytes + records * self.growth_bytes, records) <= self.bytes_max
     }
 
     fn finish(&mut self, ready: &mut VecDeque<Ready<Batch>>) {
@@ -236,25 +258,37 @@ fn body_bytes(bytes: usize, records: usize) -> usize {
 impl Batches for Open {
     type Payload = Batch;
 
-    fn add(&mut self, sequence: Sequence, block: &Arc<Block>, ready: &mut VecDeque<Ready<Batch>>) -> Vec<u32> {
+    fn add(
+        &mut self,
+        sequence: Sequence,
+        block: &Arc<Block>,
+        ready: &mut VecDeque<Ready<Batch>>,
+    ) -> Vec<(u32, Reason)> {
         let bit = 1 << self.sink;
         let now = Instant::now();
+        let (framed, empty) = self.form.of(block, self.sink);
         let mut rejected = Vec::new();
+        let mut empty = empty.into_iter().peekable();
         let mut follows = 0;
         for i in 0..block.index.len() {
             if block.index[i].sinks & bit == 0 {
                 continue;
             }
-            let Some(line) = self.line(block, i) else {
-                rejected.push(i as u32);
+            if let Some(nothing) = empty.next_if(|(record, _)| *record == i as u32) {
+                rejected.push(nothing);
+                follows = i as u32 + 1;
+                continue;
+            }
+            let Some(line) = self.line(&framed, i) else {
+                rejected.push((i as u32, Reason::Oversize));
                 follows = i as u32 + 1;
                 continue;
             };
             if !self.fits(&line) {
                 self.finish(ready);
             }
-            if self.batch.blocks.last().is_none_or(|(last, _)| *last != sequence) {
-                self.batch.blocks.push((sequence, block.clone()));
+            if self.batch.blocks.last().is_none_or(|last| last.sequence != sequence) {
+                self.batch.blocks.push(Held { sequence, block: block.clone(), framed: framed.clone() });
             }
             self.shares.add(sequence, i as u32, follows);
             follows = i as u32 + 1;

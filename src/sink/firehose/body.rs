@@ -2,6 +2,7 @@
 //!
 //! `{"DeliveryStreamName":"…","Records":[{"Data":"…base64…"},…]}`
 
+use std::io::Write as _;
 use std::ops::Range;
 
 use base64::Engine;
@@ -9,12 +10,16 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::batch::{Batch, Joined};
+use crate::sink::s3::compress::GZIP_LEVEL_DEFAULT;
 
 /// Bytes of an entry beside its data: `{"Data":""},`.
 pub(super) const ENTRY_FRAME_BYTES: usize = 12;
 
 /// Bytes of a body beside its entries, at most: a stream's name has at most 64 characters.
 pub(super) const HEAD_BYTES_MAX: usize = 128;
+
+/// What gzip adds to data that it cannot make smaller, at most: its frame, and 5 bytes for each 16 KiB.
+pub(super) const GZIP_BYTES_MAX: usize = 512;
 
 /// A finished body, and where each entry stands in it.
 pub(super) struct Body {
@@ -25,7 +30,7 @@ pub(super) struct Body {
 }
 
 /// The body for those records of a batch.
-pub(super) fn frame(stream: &str, batch: &Batch, records: &[Joined]) -> Body {
+pub(super) fn frame(stream: &str, batch: &Batch, records: &[Joined], is_gzip: bool) -> Body {
     let data: usize = records.iter().map(|record| record.bytes.div_ceil(3) * 4 + ENTRY_FRAME_BYTES).sum();
     let mut bytes = Vec::with_capacity(data + stream.len() + 64);
     bytes.extend_from_slice(b"{\"DeliveryStreamName\":");
@@ -39,7 +44,12 @@ pub(super) fn frame(stream: &str, batch: &Batch, records: &[Joined]) -> Body {
         separate(&mut bytes, head);
         let start = bytes.len();
         bytes.extend_from_slice(b"{\"Data\":\"");
-        encode(batch.data(record, &mut scratch), &mut bytes);
+        let data = batch.data(record, &mut scratch);
+        if is_gzip {
+            encode(&gzip(data), &mut bytes);
+        } else {
+            encode(data, &mut bytes);
+        }
         bytes.extend_from_slice(b"\"}");
         entries.push(start..bytes.len());
     }
@@ -64,6 +74,16 @@ impl Body {
         bytes.extend_from_slice(b"]}");
         Self { bytes: bytes.into(), head: self.head, entries }
     }
+}
+
+/// One gzip member. Equal data makes equal bytes: what is sent again is the same.
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let level = flate2::Compression::new(GZIP_LEVEL_DEFAULT.unsigned_abs());
+    let mut encoder = flate2::GzBuilder::new().write(Vec::with_capacity(data.len() / 4 + 64), level);
+    // A vector takes everything.
+    let written = encoder.write_all(data).and_then(|()| encoder.finish());
+    debug_assert!(written.is_ok(), "a vector takes everything");
+    written.unwrap_or_default()
 }
 
 fn separate(bytes: &mut Vec<u8>, head: usize) {

@@ -29,7 +29,7 @@ fn read(body: &Body) -> Vec<Vec<u8>> {
 }
 
 fn frame(batch: &Batch) -> Body {
-    body::frame("a \"stream\"", batch, &batch.records)
+    body::frame("a \"stream\"", batch, &batch.records, false)
 }
 
 proptest! {

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::prelude::*;
 
 use super::super::compress::tests::decompress;
+use super::super::lines::Lines;
+use super::super::naming::Naming;
 use super::super::notes::{decode, encode};
 use super::super::object::Cut;
-use super::super::objects::{Dates, Naming, Objects, Surroundings};
+use super::super::objects::{Dates, Objects, Surroundings};
 use super::super::{Compression, PART_BYTES_MIN};
 use super::*;
 use crate::enrich::ecs::Metadata;
@@ -164,6 +166,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(life.seed);
         let plan = Plan {
             key: Template::parse(life.key).unwrap(),
+            lines: Lines::default(),
             dates: Dates::Event,
             naming: Naming::sequence("i", "s"),
             compression: life.compression,
@@ -257,7 +260,7 @@ fn blocks(lines: &[Vec<Line>]) -> Vec<Block> {
             number += 1;
             let sinks = if *is_ours { 1 << SINK | 1 } else { 1 };
             let end = u32::try_from(block.bytes.len()).unwrap();
-            block.index.push(Entry { time_ms: hour * HOUR_MS, sinks, end, partition: *partition });
+            block.index.push(Entry { time_ns: hour * HOUR_MS * 1_000_000, sinks, end, partition: *partition });
         }
         block.partitions = (0..4).map(|n| Partition { tag: format!("t{n}").into(), values: [].into() }).collect();
         block
@@ -424,6 +427,7 @@ fn an_object_comes_back_as_it_was_whatever_the_settings_say() {
     };
     let plan = |life: &Life| Plan {
         key: Template::parse(life.key).unwrap(),
+        lines: Lines::default(),
         dates: Dates::Event,
         naming: Naming::sequence("i", "s"),
         compression: life.compression,

@@ -25,10 +25,11 @@ use tokio::time::{timeout, timeout_at};
 use super::acks::{Ack, Acks};
 use super::handshake::{Handshake, PING_BYTES_MAX};
 use super::room::Held;
-use super::{Peer, Shared, Stream, is_true};
+use super::{Peer, Shared, Stream};
 use crate::chunk::Chunk;
 use crate::decode::{FrameErrorKind, FrameScanner, Limits};
 use crate::process::Submitted;
+use crate::source::listen::is_true;
 use crate::source::{Intake as _, Intakes, now_ns};
 
 /// Bytes asked for by one read: the first of a connection, and most. A read that is full doubles it, one that is nearly empty halves it.
@@ -171,8 +172,10 @@ impl<S: Stream> Connection<S> {
     ) -> bool {
         let peer = self.peer;
         let mut scanner = FrameScanner::new(limits);
-        // The messages say their tags.
-        let tag: Arc<str> = Arc::from("");
+        let config = &shared.config;
+        // As a rule the messages say their tags.
+        let tag: Arc<str> = config.tag.as_deref().or(config.tag_prefix.as_deref()).unwrap_or_default().into();
+        let is_prefix = config.tag.is_none();
         loop {
             let whole = match scanner.scan(&self.buffer) {
                 Ok(whole) => whole,
@@ -194,6 +197,7 @@ impl<S: Stream> Connection<S> {
                     encoding: scanner.encoding(),
                     received_ns: now_ns(),
                     position: None,
+                    is_prefix,
                 };
                 self.held.set_half(false);
                 let (submitted, mut is_sound) = self.submit(shared, intake, chunk, acks).await;

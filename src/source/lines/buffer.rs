@@ -34,13 +34,21 @@ pub(super) struct LineBuffer {
     /// The rest of a line that was cut is passed over.
     is_skipping: bool,
     line_bytes_max: usize,
+    /// A buffer's usual size.
+    usual: usize,
     /// Buffers that came back.
     free: Receiver<BytesMut>,
 }
 
 impl LineBuffer {
     pub(super) fn new(line_bytes_max: usize, free: Receiver<BytesMut>) -> Self {
+        Self::with_usual(line_bytes_max, BUFFER_BYTES, free)
+    }
+
+    /// With buffers of that size.
+    pub(super) fn with_usual(line_bytes_max: usize, usual: usize, free: Receiver<BytesMut>) -> Self {
         let mut buffer = Self {
+            usual,
             buffer: BytesMut::new(),
             filled: 0,
             is_skipping: false,
@@ -122,7 +130,7 @@ impl LineBuffer {
 
     /// A buffer with room behind `tail` bytes, one that came back if possible.
     fn fresh(&self, tail: usize) -> BytesMut {
-        let usual = BUFFER_BYTES.min(self.line_bytes_max + 1);
+        let usual = self.usual.min(self.line_bytes_max + 1);
         let mut buffer = self.free.try_recv().unwrap_or_default();
         if buffer.len() > usual {
             // It grew for a giant.
@@ -134,7 +142,7 @@ impl LineBuffer {
 }
 
 /// Where to cut so that no UTF-8 character is cut: the end, or up to three bytes before.
-fn character_boundary(line: &[u8]) -> usize {
+pub(in crate::source) fn character_boundary(line: &[u8]) -> usize {
     let is_start = |byte: u8| byte & 0xc0 != 0x80;
     let Some(back) = line.iter().rev().take(4).position(|&byte| is_start(byte)) else { return line.len() };
     let start = line.len() - 1 - back;

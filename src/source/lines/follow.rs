@@ -240,8 +240,18 @@ impl Follower {
         self.file = now;
     }
 
+    /// Whether it reads that file, or will read it next.
+    pub(super) fn holds(&self, identity: Identity) -> bool {
+        self.file.iter().chain(&self.successors).any(|open| open.identity == identity)
+    }
+
+    /// Whether it begins in the middle of a line, which is not ours to read.
+    pub(super) fn is_inside_line(&self) -> bool {
+        self.is_inside_line
+    }
+
     /// Where it stands: behind what was handed on.
-    fn position(&self) -> Option<Position> {
+    pub(super) fn position(&self) -> Option<Position> {
         self.file.as_ref().map(Open::position)
     }
 
@@ -376,6 +386,16 @@ impl Follower {
     }
 }
 
+/// The file's number, and that of its device.
+pub(super) fn identity_of(metadata: &std::fs::Metadata) -> Identity {
+    identity(metadata)
+}
+
+/// The files beside `path` whose names say that they were it once, with what they are.
+pub(super) fn rotated_beside(path: &Path) -> Vec<(PathBuf, Identity)> {
+    siblings::list(path).into_iter().filter(Sibling::is_rotated).map(|each| (each.path, each.identity)).collect()
+}
+
 /// Opens a file that was listed, if its name did not move on meanwhile.
 fn open_sibling(sibling: &Sibling) -> Option<Open> {
     let open = File::open(&sibling.path).and_then(Open::new).ok()?;
@@ -383,7 +403,7 @@ fn open_sibling(sibling: &Sibling) -> Option<Open> {
 }
 
 /// What one step of reading brought.
-enum Step {
+pub(super) enum Step {
     /// Bytes: these lines, perhaps none yet.
     Read(Option<Lines>),
     /// Another file comes: what was left of the old one.
@@ -396,7 +416,7 @@ enum Step {
 
 impl Follower {
     /// Reads once, or looks once if there is nothing to read.
-    fn step(&mut self, buffer: &mut LineBuffer, is_ending: bool) -> io::Result<Step> {
+    pub(super) fn step(&mut self, buffer: &mut LineBuffer, is_ending: bool) -> io::Result<Step> {
         match self.read(buffer.space()) {
             Ok(0) => {}
             Ok(bytes) => {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn sample() -> Block {
-    let line = |end, partition| Entry { time_ms: -5, sinks: 3, end, partition };
+    let line = |end, partition| Entry { time_ns: -5, sinks: 3, end, partition };
     Block {
         bytes: b"{\"a\":1}\n{}\n".to_vec().into(),
         index: vec![line(8, 0), line(11, 1)],
