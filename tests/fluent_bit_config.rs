@@ -153,6 +153,22 @@ fn every_task_definition_becomes_a_configuration_of_ours() {
     }
 }
 
+/// Tree, then everything that a TOML is judged by.
+#[test]
+fn every_translation_is_a_valid_configuration() {
+    let mut wrong = String::new();
+    for (name, text) in derived() {
+        let Translated { tree, problems, warnings, is_whole } =
+            case(name.rsplit_once('.').unwrap().0, &text).read(&VARIABLES);
+        let flags = meshlens::config::flags::Flags::default();
+        if let Err(problems) = meshlens::config::load_tree(Some(tree), is_whole, problems, warnings, &flags, &|_| None)
+        {
+            wrong.push_str(&format!("{name}:\n{problems}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 #[test]
 fn the_order_of_containers_changes_nothing_but_the_order() {
     for (name, text) in derived() {

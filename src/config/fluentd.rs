@@ -201,20 +201,22 @@ fn filter(translation: &mut Translation, element: &Element) {
     let condition = Node::text(condition, element.origin.clone());
     match element.kind() {
         "grep" => {
-            node.insert("type", Node::text("grep", element.origin.clone()));
-            node.insert(key, condition);
+            // Each <regexp> has to match, and no <exclude> may: one filter for each.
             for (name, to) in [("regexp", "regex"), ("exclude", "exclude")] {
                 for rule in element.children(name) {
-                    match (rule.value("key"), rule.get("pattern")) {
-                        (Some(key), Some(pattern)) => {
-                            let pattern_text = format!("{key} {}", expression(&pattern.value));
-                            append(&mut node, to, Node::text(pattern_text, pattern.origin.clone()));
-                        }
-                        _ => refuse(translation, rule, "needs `key` and `pattern`"),
-                    }
+                    let (Some(of), Some(pattern)) = (rule.value("key"), rule.get("pattern")) else {
+                        refuse(translation, rule, "needs `key` and `pattern`");
+                        continue;
+                    };
+                    let mut node = Node::table(element.origin.clone());
+                    node.insert("type", Node::text("grep", element.origin.clone()));
+                    node.insert(key, condition.clone());
+                    let text = format!("{of} {}", expression(&pattern.value));
+                    append(&mut node, to, Node::text(text, pattern.origin.clone()));
+                    append(&mut translation.tree, "filter", node);
                 }
             }
-            warn_unknown(translation, element, &["@type", "@id", "@log_level"]);
+            return warn_unknown(translation, element, &["@type", "@id", "@log_level"]);
         }
         "record_transformer" => {
             node.insert("type", Node::text("modify", element.origin.clone()));

@@ -85,10 +85,14 @@ impl Given<'_> {
         let init = Init::from_environment(self.environment);
         let first = match (self.fluent_bit, self.config) {
             (Some(path), _) => Some(path.to_owned()),
-            (None, Some(path)) => match self.named(path, &files) {
-                Ok(()) => Some(path.to_owned()),
-                Err(Source::Fluentd(path, _)) => return Source::Fluentd(path, files),
-                Err(source) => return source,
+            (None, Some(path)) => match files.read(path) {
+                // Said where it is read.
+                Err(_) => return Source::Ours,
+                Ok(text) if fluentd::is_fluentd(&text) => return Source::Fluentd(path.to_owned(), files),
+                Ok(text) => match classic::evidence(path, &text) {
+                    Some(classic::Notation::Classic | classic::Notation::Yaml) => Some(path.to_owned()),
+                    _ => return Source::Toml(path.display().to_string(), text.into_owned()),
+                },
             },
             (None, None) if self.sections.is_some() => None,
             (None, None) if flags.name_sources() || !flags.to.is_empty() => return Source::Ours,
@@ -114,21 +118,6 @@ impl Given<'_> {
             Init::add(&mut request, path, &text);
         }
         Source::FluentBit(request)
-    }
-
-    /// How the file of `--config` is to be read, if not as one of Fluent Bit.
-    fn named(&self, path: &Path, files: &Files) -> Result<(), Source> {
-        let Ok(text) = files.read(path) else {
-            // Said where it is read.
-            return Err(Source::Ours);
-        };
-        if fluentd::is_fluentd(&text) {
-            return Err(Source::Fluentd(path.to_owned(), Files::default()));
-        }
-        match classic::evidence(path, &text) {
-            Some(classic::Notation::Classic | classic::Notation::Yaml) => Ok(()),
-            _ => Err(Source::Toml(path.display().to_string(), text.into_owned())),
-        }
     }
 
     /// Reads what is no file, so that it stands under its name; whether that went well.

@@ -50,6 +50,19 @@ pub fn filters(translation: &mut Translation, sections: &[Section]) {
     }
 }
 
+/// `Regex` and `Exclude` in the order written, where both stand.
+fn grep(section: &Section, node: &mut Node) {
+    if node.get("regex").is_none() || node.get("exclude").is_none() {
+        return;
+    }
+    for key in ["regex", "exclude"] {
+        node.remove(key);
+    }
+    for entry in section.entries.iter().filter(|entry| matches!(entry.key.as_str(), "regex" | "exclude")) {
+        append(node, "rule", Node::text(format!("{} {}", entry.key, entry.value), entry.origin.clone()));
+    }
+}
+
 /// What a filter's own keys become beside the table; whether there is anything to do.
 fn own(translation: &mut Translation, section: &Section, plugin: &str, node: &mut Node) -> bool {
     match plugin {
@@ -63,6 +76,9 @@ fn own(translation: &mut Translation, section: &Section, plugin: &str, node: &mu
                 if let Some(entry) = section.get(key).filter(|entry| !entry.value.is_empty()) {
                     node.insert(key, Node::text(entry.value.to_ascii_lowercase(), entry.origin.clone()));
                 }
+            }
+            if plugin == "grep" {
+                grep(section, node);
             }
             if plugin == "multiline"
                 && node.get("mode").is_some_and(|mode| mode.value == Value::Text("partial_message".into()))

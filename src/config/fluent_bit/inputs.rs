@@ -3,7 +3,7 @@
 use super::section::{Section, place};
 use super::service::{Service, address};
 use super::table::{self, Stage};
-use super::translate::{Translation, size, table as table_of};
+use super::translate::{Translation, append, size, table as table_of};
 use super::values;
 use crate::config::document::{Node, Origin, Value};
 
@@ -93,7 +93,38 @@ fn source(translation: &mut Translation, section: &Section, name: &str) -> Optio
         // As Fluent Bit names it.
         node.insert("tag", Node::text(name, section.origin.clone()));
     }
+    if plugin.name != "forward" {
+        parsers(translation, section, &node);
+    }
     Some(node)
+}
+
+/// The parsers of an input, as filters for its tag: all filters run in order, and inputs come first.
+fn parsers(translation: &mut Translation, section: &Section, source: &Node) {
+    let Some(tag) = source.get("tag").cloned() else { return };
+    let key = source.get("key").cloned().unwrap_or_else(|| Node::text("log", section.origin.clone()));
+    let filter = |kind: &str, origin: &Origin| {
+        let mut filter = Node::table(origin.clone());
+        filter.insert("type", Node::text(kind, origin.clone()));
+        filter.insert("match", tag.clone());
+        filter
+    };
+    if let Some(entry) = section.get("multiline.parser").filter(|entry| !entry.value.is_empty()) {
+        let mut filter = filter("multiline", &entry.origin);
+        filter.insert("multiline_key_content", key.clone());
+        for name in values::words(&entry.value) {
+            append(&mut filter, "multiline_parser", Node::text(name, entry.origin.clone()));
+        }
+        append(&mut translation.tree, "filter", filter);
+    }
+    if let Some(entry) = section.get("parser").filter(|entry| !entry.value.is_empty()) {
+        let mut filter = filter("parser", &entry.origin);
+        filter.insert("key_name", key);
+        append(&mut filter, "parser", Node::text(&entry.value, entry.origin.clone()));
+        // What the input itself adds stays.
+        filter.insert("reserve_data", Node::new(Value::Bool(true), entry.origin.clone()));
+        append(&mut translation.tree, "filter", filter);
+    }
 }
 
 fn forward(translation: &mut Translation, section: &Section, node: &mut Node) {

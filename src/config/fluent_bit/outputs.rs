@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use super::section::{Entry, Section, place};
+use super::section::{Section, place};
 use super::service::Service;
 use super::table::{self, Stage};
+use super::template;
 use super::translate::{Translation, append, period, table as table_of};
 use crate::config::document::{Node, Origin, Value};
 
@@ -146,6 +147,10 @@ fn condition(translation: &mut Translation, section: &Section) -> Option<Node> {
 /// One sink, or none if we do not know its kind.
 fn sink(translation: &mut Translation, section: &Section, service: &Service) -> Option<Node> {
     let plugin = table::plugin(Stage::Output, section.plugin())?;
+    if plugin.name == "forward" && translation.is_on(section, "tls") {
+        translation.warn(section, "TLS towards another router is not supported");
+        return None;
+    }
     let mut node = Node::table(section.origin.clone());
     let kind = match plugin.name {
         "cloudwatch" => "cloudwatch_logs",
@@ -165,7 +170,7 @@ fn sink(translation: &mut Translation, section: &Section, service: &Service) -> 
         }
         "s3" => s3::sink(translation, section, &mut node),
         "forward" => forward(translation, section, &mut node),
-        "file" => file(translation, section, &mut node),
+        "file" => file(section, &mut node),
         _ => return Some(node),
     }
     if matches!(kind, "cloudwatch_logs" | "firehose")
@@ -249,7 +254,7 @@ fn endpoint(translation: &mut Translation, section: &Section, node: &mut Node) {
     node.insert("endpoint_url", Node::text(url, entry.origin.clone()));
 }
 
-/// `compression`; what is not JSON lines in the end is refused.
+/// `compression`; what is not lines of JSON in the end is refused.
 fn compression(translation: &mut Translation, section: &Section, node: &mut Node) {
     let Some(entry) = section.get("compression").filter(|entry| !entry.value.is_empty()) else { return };
     match entry.value.to_ascii_lowercase().as_str() {
@@ -268,38 +273,28 @@ fn forward(translation: &mut Translation, section: &Section, node: &mut Node) {
             }
         }
     }
-    if !translation.is_on(section, "tls") {
-        return;
-    }
-    let origin = section.get("tls").map_or(&section.origin, |entry| &entry.origin);
-    let mut tls = Node::table(origin.clone());
-    let text = |entry: &Entry| Node::text(&entry.value, entry.origin.clone());
-    for (key, to) in
-        [("tls.ca_file", "ca"), ("tls.crt_file", "certificate"), ("tls.key_file", "key"), ("tls.vhost", "server_name")]
-    {
-        if let Some(entry) = section.get(key).filter(|entry| !entry.value.is_empty()) {
-            tls.insert(to, text(entry));
+    if let Some(entry) = section.get("tag").filter(|entry| !entry.value.is_empty()) {
+        match template::accessor(&entry.value, "") {
+            Ok(tag) => node.insert("tag", Node::text(tag, entry.origin.clone())),
+            Err(must) => translation.refuse_entry(section, entry, &must),
         }
     }
-    if let Some(entry) = section.get("tls.verify").filter(|entry| !entry.value.is_empty())
-        && let Some(verify) = translation.boolean(section, entry)
-    {
-        tls.insert("verify", Node::new(Value::Bool(verify), entry.origin.clone()));
+    if let Some(entry) = section.get("compress").filter(|entry| !entry.value.is_empty()) {
+        match entry.value.to_ascii_lowercase().as_str() {
+            "gzip" => node.insert("compress", Node::text("gzip", entry.origin.clone())),
+            "text" | "none" => {}
+            _ => translation.refuse_entry(section, entry, "must be gzip or text"),
+        }
     }
-    node.insert("tls", tls);
 }
 
-fn file(translation: &mut Translation, section: &Section, node: &mut Node) {
+fn file(section: &Section, node: &mut Node) {
     node.insert("layout", Node::text("lines", section.origin.clone()));
     if node.get("directory").is_none() {
         node.insert("directory", Node::text(".", section.origin.clone()));
     }
-    let Some(entry) = section.get("format").filter(|entry| !entry.value.is_empty()) else { return };
-    match entry.value.to_ascii_lowercase().as_str() {
-        kind @ ("out_file" | "plain" | "template") => {
-            node.insert("format", Node::text(kind, entry.origin.clone()));
-        }
-        _ => translation.refuse_entry(section, entry, "must be out_file, plain or template"),
+    if let Some(entry) = section.get("file").filter(|entry| !entry.value.is_empty()) {
+        node.insert("file", Node::text(template::literal(&entry.value), entry.origin.clone()));
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::table::service::{MULTILINE_PARSER, PARSER, SERVICE};
-use super::translate::{Translation, period};
+use super::translate::{Translation, append, period};
 use super::values;
 use crate::config::document::{Node, Origin, Path, Value};
 
@@ -142,6 +142,11 @@ pub fn parsers(translation: &mut Translation, sections: &[Section]) {
             Some(Value::Text(text)) => Some(text.to_lowercase()),
             _ => None,
         };
+        if let Some(types) = section.get("types") {
+            for kind in types.value.split([' ', ',']).filter(|kind| !kind.is_empty()) {
+                append(&mut node, "types", Node::text(kind, types.origin.clone()));
+            }
+        }
         for key in ["format", "type"] {
             if let (Some(lower), Some(old)) = (text(&node, key), node.get(key)) {
                 let origin: Origin = old.origin.clone();

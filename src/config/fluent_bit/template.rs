@@ -215,7 +215,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "[$()\\[\\]'TAGa.ü{}%/]*") {
-            let _ = (go(&text, "x"), accessor(&text, "x"), s3_key(&text, false), s3_key(&format!("/{text}"), false));
+            go(&text, "x").ok();
+            accessor(&text, "x").ok();
+            s3_key(&text, false).ok();
+            s3_key(&format!("/{text}"), false).ok();
         }
 
         #[test]

@@ -40,6 +40,10 @@ pub fn sink(translation: &mut Translation, section: &Section, node: &mut Node) {
     limits(translation, section, node);
     node.insert("compression", Node::text("none", section.origin.clone()));
     compression(translation, section, node);
+    if let Some(kind) = node.get("compression").filter(|kind| kind.value != Value::Text("none".into())).cloned() {
+        // As Fluent Bit says it: clients decompress such objects on the way.
+        node.insert("content_encoding", kind);
+    }
     if let Some(entry) = section.get("format").filter(|entry| !entry.value.is_empty())
         && !matches!(entry.value.to_ascii_lowercase().as_str(), "json_lines" | "json")
     {
@@ -52,6 +56,9 @@ fn key(translation: &mut Translation, section: &Section, node: &mut Node) {
     let is_static = translation.is_on(section, "static_file_path");
     let entry = section.get("s3_key_format").filter(|entry| !entry.value.is_empty());
     let format = entry.map_or(KEY_FORMAT, |entry| entry.value.as_str());
+    if is_static {
+        node.insert("static_path", Node::new(Value::Bool(true), origin_of(section, "static_file_path")));
+    }
     match (template::s3_key(format, is_static), entry) {
         (Ok(key), _) => node.insert("object_key", Node::text(key, origin_of(section, "s3_key_format"))),
         (Err(must), Some(entry)) => translation.refuse_entry(section, entry, &must),

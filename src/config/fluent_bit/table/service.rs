@@ -67,9 +67,9 @@ pub const PARSER: &[Key] = &[
     ignored("time_strict", "A time that does not fit is left, and the record keeps its own."),
     warned("time_system_timezone", "Times without a zone are UTC, or as `time_offset` says."),
     warned("time_zone", "Times without a zone are UTC, or as `time_offset` says."),
-    same("types", To::Text("types")),
+    same("types", To::Code),
     same("skip_empty_values", To::Bool("skip_empty_values")),
-    warned("logfmt_no_bare_keys", "Bare keys are taken."),
+    same("logfmt_no_bare_keys", To::Bool("logfmt_no_bare_keys")),
     same("decode_field", To::Each("decode_field")),
     same("decode_field_as", To::Each("decode_field_as")),
 ];
@@ -84,6 +84,6 @@ pub const MULTILINE_PARSER: &[Key] = &[
     same("negate", To::Bool("negate")),
     same("parser", To::Text("parser")),
     same("key_content", To::Text("key_content")),
-    warned("key_pattern", "The content itself is matched."),
-    ignored("key_group", "Lines are put together by stream."),
+    same("key_pattern", To::Text("key_pattern")),
+    same("key_group", To::Text("key_group")),
 ];
