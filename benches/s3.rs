@@ -8,7 +8,9 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use meshlens::enrich::ecs::Metadata;
 use meshlens::journal::block::{Block, Entry, Partition};
-use meshlens::sink::s3::objects::{Dates, Naming, Objects, Plan, Surroundings};
+use meshlens::sink::s3::lines::Lines;
+use meshlens::sink::s3::naming::Naming;
+use meshlens::sink::s3::objects::{Dates, Objects, Plan, Surroundings};
 use meshlens::sink::s3::{Compression, DEFAULT_PARTITIONS, OBJECT_BYTES_DEFAULT, PART_BYTES_MIN};
 use meshlens::sink::template::{Scope, Style, Template};
 use tokio::time::Instant;
@@ -50,6 +52,7 @@ fn block() -> Block {
 fn objects(compression: Compression, compression_level: Option<i32>, key: Template) -> Objects {
     let plan = Plan {
         key,
+        lines: Lines::default(),
         dates: Dates::Event,
         naming: Naming::sequence("bench", "s3"),
         compression,
@@ -108,7 +111,7 @@ fn render(criterion: &mut Criterion) {
                     partition_keys: &[],
                     metadata: &metadata,
                     hostname: "h",
-                    time_ms: black_box(TIME_MS),
+                    time_ns: black_box(TIME_MS * 1_000_000),
                 };
                 template.render_into(&scope, Style::Path, key);
             },

@@ -8,6 +8,8 @@
 //! GET /healthz   200, with the state of each sink; 503 only if `admin.unhealthy_after` is set and a record waits longer
 //! ```
 //!
+//! Beside them, on an address of their own, what Fluent Bit answers there ([`fluent_bit`]).
+//!
 //! They read and change nothing, and cannot stand in the way of the records: one thread of its own with a runtime of its own, so
 //! that a flood of requests gets the share of one thread; at most [`CONNECTIONS_MAX`] connections, of which the oldest makes
 //! room for a new one, so that peers which say nothing keep nobody out; one request a connection, over within
@@ -18,6 +20,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,12 +41,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::telemetry::ADMIN_THREAD;
 
+pub mod fluent_bit;
 pub mod metrics;
 pub mod reading;
 pub mod status;
 
 pub use reading::{Kinds, Phase, View};
 
+use fluent_bit::{Checks, Health, LOOK_INTERVAL, Said};
 use reading::Reading;
 
 /// The port where nothing else is said; next to Fluent Forward's, and the one of fluentd's own monitor.
@@ -72,6 +77,10 @@ pub struct Config {
     pub listen: Option<Listen>,
     /// `/healthz` fails when a sink's oldest record waits for longer than this; none = it never fails.
     pub unhealthy_after: Option<Duration>,
+    /// Where to answer as Fluent Bit does; none = nowhere.
+    pub fluent_bit_listen: Option<SocketAddr>,
+    /// When Fluent Bit's health fails; none = never.
+    pub fluent_bit_health: Option<Health>,
 }
 
 /// An address to listen on.
@@ -91,25 +100,48 @@ pub fn address(text: &str) -> Option<SocketAddr> {
     if is_port { Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()) } else { text.parse().ok() }
 }
 
-/// Binds the socket.
+/// Sockets to serve.
+#[derive(Debug)]
+pub struct Bound {
+    own: Option<TcpListener>,
+    fluent_bit: Option<(TcpListener, Checks)>,
+}
+
+/// Binds the sockets.
 ///
 /// # Errors
-/// The address was asked for, and cannot be had.
-pub fn bind(config: &Config) -> io::Result<Option<TcpListener>> {
-    let Some(listen) = config.listen else { return Ok(None) };
-    let bound = TcpListener::bind(listen.address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        tracing::info!(address = %listener.local_addr()?, "admin endpoints listen");
-        Ok(listener)
-    });
-    match bound {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if listen.is_asked => Err(error),
-        Err(error) => {
-            tracing::warn!(address = %listen.address, %error, "no admin endpoints: their default address is not free");
-            Ok(None)
+/// The address of our own endpoints was asked for, and cannot be had. Not to get Fluent Bit's is worth a warning: logs matter more.
+pub fn bind(config: &Config) -> io::Result<Bound> {
+    let own = match config.listen.map(|listen| (listen, listener(listen.address))) {
+        None => None,
+        Some((listen, Ok(listener))) => {
+            tracing::info!(address = %listener.local_addr().unwrap_or(listen.address), "admin endpoints listen");
+            Some(listener)
         }
-    }
+        Some((listen, Err(error))) if listen.is_asked => return Err(error),
+        Some((listen, Err(error))) => {
+            tracing::warn!(address = %listen.address, %error, "no admin endpoints: their default address is not free");
+            None
+        }
+    };
+    let fluent_bit = match config.fluent_bit_listen.map(|address| (address, listener(address))) {
+        None => None,
+        Some((address, Ok(listener))) => {
+            tracing::info!(address = %listener.local_addr().unwrap_or(address), "Fluent Bit's endpoints listen");
+            Some((listener, Checks::new(config.fluent_bit_health)))
+        }
+        Some((address, Err(error))) => {
+            tracing::warn!(%address, %error, "Fluent Bit's endpoints do not answer: cannot bind admin.fluent_bit_listen");
+            None
+        }
+    };
+    Ok(Bound { own, fluent_bit })
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Ends serving when dropped.
@@ -118,31 +150,57 @@ pub struct Server {
     _end: oneshot::Sender<Infallible>,
 }
 
-/// Serves on a thread of its own, until the [`Server`] is dropped.
+/// Serves on a thread of its own, until the [`Server`] is dropped; none if there is nothing to serve.
 ///
 /// # Errors
 /// There is no thread to be had.
-pub fn serve(listener: TcpListener, view: Arc<View>) -> io::Result<Server> {
-    let (end, ended) = oneshot::channel();
+pub fn serve(bound: Bound, view: Arc<View>) -> io::Result<Option<Server>> {
+    if bound.own.is_none() && bound.fluent_bit.is_none() {
+        return Ok(None);
+    }
+    let (end, mut ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let all = async move {
+        let (fluent_bit, checks) = bound.fluent_bit.unzip();
+        let checks = Arc::new(checks.unwrap_or_else(|| Checks::new(None)));
+        tokio::select! {
+            // No value is ever sent: it ends because the sender is gone.
+            _ = &mut ended => Ok(()),
+            result = accept(bound.own, Surface::Own, view.clone()) => result,
+            result = accept(fluent_bit, Surface::FluentBit(checks.clone()), view.clone()) => result,
+            () = look(&checks, &view) => Ok(()),
+        }
+    };
     std::thread::Builder::new().name(ADMIN_THREAD.into()).spawn(move || {
-        if let Err(error) = runtime.block_on(accept(listener, view, ended)) {
+        if let Err(error) = runtime.block_on(all) {
             tracing::error!(%error, "admin endpoints are gone");
         }
     })?;
-    Ok(Server { _end: end })
+    Ok(Some(Server { _end: end }))
 }
 
-async fn accept(listener: TcpListener, view: Arc<View>, mut ended: oneshot::Receiver<Infallible>) -> io::Result<()> {
+/// Which endpoints an address has.
+#[derive(Clone)]
+enum Surface {
+    Own,
+    FluentBit(Arc<Checks>),
+}
+
+async fn look(checks: &Checks, view: &View) {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        checks.look(view);
+    }
+}
+
+async fn accept(listener: Option<TcpListener>, surface: Surface, view: Arc<View>) -> io::Result<()> {
+    let Some(listener) = listener else { return pending().await };
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let accepted = tokio::select! {
-            // No value is ever sent: it ends because the sender is gone.
-            _ = &mut ended => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
+        let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "admin endpoints cannot accept a connection");
@@ -156,14 +214,14 @@ async fn accept(listener: TcpListener, view: Arc<View>, mut ended: oneshot::Rece
         {
             oldest.abort();
         }
-        connections.push_back(tokio::spawn(connection(stream, view.clone())).abort_handle());
+        connections.push_back(tokio::spawn(connection(stream, surface.clone(), view.clone())).abort_handle());
     }
 }
 
 /// One request, or none in time. Whatever goes wrong with it is the peer's affair.
-async fn connection(stream: TcpStream, view: Arc<View>) {
+async fn connection(stream: TcpStream, surface: Surface, view: Arc<View>) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let response = answer(&view, request.method(), request.uri().path());
+        let response = answer(&surface, &view, request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -179,11 +237,20 @@ async fn connection(stream: TcpStream, view: Arc<View>) {
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-fn answer(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(surface: &Surface, view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
+    }
+    if let Surface::FluentBit(checks) = surface {
+        return match fluent_bit::answer(view, checks, path) {
+            Some(Said::Json(json)) => respond(StatusCode::OK, JSON, json.to_string()),
+            Some(Said::Text(text)) => respond(StatusCode::OK, metrics::CONTENT_TYPE, text),
+            Some(Said::Healthy(true)) => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Some(Said::Healthy(false)) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "error\n".to_owned()),
+            None => respond(StatusCode::NOT_FOUND, TEXT, String::new()),
+        };
     }
     let with = |is_well: bool| if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     match path {
@@ -228,7 +295,7 @@ mod tests {
     #[test]
     fn readiness_follows_the_phase_and_health_does_not() {
         let view = View::for_tests();
-        let status = |path: &str| answer(&view, &Method::GET, path).status().as_u16();
+        let status = |path: &str| answer(&Surface::Own, &view, &Method::GET, path).status().as_u16();
         let mut seen = Vec::new();
         for phase in [Phase::Starting, Phase::Running, Phase::Draining] {
             view.enter(phase);
@@ -242,7 +309,7 @@ mod tests {
                 [200, 503, 200, 200, 200, 200, 404]
             ]
         );
-        let refused = answer(&view, &Method::POST, "/metrics");
+        let refused = answer(&Surface::Own, &view, &Method::POST, "/metrics");
         assert_eq!((refused.status().as_u16(), refused.headers()[ALLOW].as_bytes()), (405, &b"GET, HEAD"[..]));
     }
 }

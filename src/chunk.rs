@@ -19,6 +19,8 @@ pub enum Encoding {
     ForwardJson,
     /// Lines ended by `\n`, the last one perhaps not; one record each.
     Lines,
+    /// Entries in MessagePack, time and record each, one after the other: what a source makes that adds fields or reads JSON.
+    Entries,
 }
 
 /// A place in a file that is followed: which file, and up to which byte it was read. Survives a restart.

@@ -134,12 +134,12 @@ pub struct ConfigArgs {
     /// Configuration of Fluent Bit to read instead, as the ECS agent writes it for FireLens
     #[arg(long, value_name = "FILE")]
     pub fluent_bit_config: Option<PathBuf>,
+    /// Sections of Fluent Bit, as text in its classic format, before those of the file
+    #[arg(long, value_name = "TEXT")]
+    pub fluent_bit_sections: Option<String>,
     /// File with parsers of Fluent Bit (repeatable)
     #[arg(long, short = 'R', value_name = "FILE")]
     pub fluent_bit_parsers: Vec<PathBuf>,
-    /// Text of sections that Fluent Bit's command line holds; see [`fluent_bit`]
-    #[arg(long, value_name = "TEXT", hide = true, default_value = "", hide_default_value = true)]
-    pub fluent_bit_sections: String,
     /// The rest.
     #[command(flatten)]
     pub flags: Flags,
@@ -159,8 +159,8 @@ impl ConfigArgs {
             // An empty MESHLENS_CONFIG is none.
             config: self.config.as_deref().filter(|path| !path.is_empty()).map(Path::new),
             fluent_bit: self.fluent_bit_config.as_deref(),
+            sections: self.fluent_bit_sections.as_deref(),
             parsers: &self.fluent_bit_parsers,
-            sections: &self.fluent_bit_sections,
             environment: &environment,
         };
         let refuse = |problems: &dyn Display, count: usize| {

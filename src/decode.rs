@@ -30,6 +30,8 @@ mod entry;
 mod inflate;
 mod json;
 pub(crate) mod msgpack;
+mod objects;
+mod pack;
 mod partial;
 mod scan;
 
@@ -39,6 +41,8 @@ pub use self::ack::write_ack;
 pub use self::entry::{Entries, EntryError};
 pub use self::inflate::{InflateError, Inflater, decompress};
 pub use self::json::transcode;
+pub use self::objects::{Found, ObjectScanner};
+pub use self::pack::Packer;
 pub use self::partial::{Joined, Offer, PartialLimits, Rejoiner};
 pub use self::scan::FrameScanner;
 

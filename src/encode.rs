@@ -130,7 +130,8 @@ const fn member(name: &[u8]) -> ([u8; MEMBER_BYTES_MAX], usize) {
     (text, at + 4)
 }
 
-fn write_value(record: &Record<'_>, value: &Value<'_>, out: &mut Vec<u8>) {
+/// Appends a value of a record as JSON.
+pub(crate) fn write_value(record: &Record<'_>, value: &Value<'_>, out: &mut Vec<u8>) {
     match *value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),

@@ -15,6 +15,9 @@
 //! [`Out`] is told of each: it comes out, or is lost with a reason. A record that is held back is told of later: when it comes out as the
 //! first line of a joined one, the other lines are [`Lost::Joined`] when they are taken in.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::pattern::Pattern;
 use crate::pattern::wildcard::Wildcard;
 use crate::record::{Key, Name, Record, Value};
@@ -23,11 +26,27 @@ mod accessor;
 mod field_name;
 pub mod grep;
 mod members;
+pub mod modify;
+pub mod multiline;
+pub mod nest;
+pub mod parser;
 pub mod record_modifier;
+pub mod rewrite_tag;
+#[cfg(test)]
+mod tests;
+mod walk;
 mod words;
 
+pub use walk::Pending;
+
 use grep::Grep;
+use modify::Modify;
+use multiline::{Joiner, Multiline};
+use nest::Nest;
+use parser::{Parser, ParserFilter};
 use record_modifier::RecordModifier;
+use rewrite_tag::RewriteTag;
+use walk::{Hops, Walk};
 
 /// Memory of what filters compute, reset with each chunk.
 pub type Arena = bumpalo::Bump;
@@ -43,6 +62,10 @@ pub const FILTERS_MAX: usize = 1024;
 pub struct Config {
     /// In the order in which they run.
     pub filters: Vec<FilterConfig>,
+    /// Parsers by name.
+    pub parsers: Vec<(String, parser::ParserConfig)>,
+    /// Multiline parsers by name; those that Fluent Bit brings along need none.
+    pub multiline_parsers: Vec<(String, multiline::ParserConfig)>,
 }
 
 /// One filter.
@@ -70,6 +93,16 @@ pub enum Kind {
     Grep(grep::Config),
     /// Appends and takes away.
     RecordModifier(record_modifier::Config),
+    /// Sets, removes, renames.
+    Modify(modify::Config),
+    /// Into maps and out of them.
+    Nest(nest::Config),
+    /// Reads what stands in a text.
+    Parser(parser::Config),
+    /// Joins lines.
+    Multiline(multiline::Config),
+    /// Gives new tags.
+    RewriteTag(rewrite_tag::Config),
 }
 
 /// What is wrong with the filters; everything at once.
@@ -143,6 +176,8 @@ impl Faults<'_> {
 #[derive(Debug)]
 pub struct Filters {
     filters: Box<[Filter]>,
+    parsers: Box<[Parser]>,
+    joiners: Box<[Joiner]>,
 }
 
 #[derive(Debug)]
@@ -162,22 +197,16 @@ enum TagTest {
 enum Action {
     Grep(Grep),
     RecordModifier(RecordModifier),
-}
-
-/// What the filters hold of one connection between its records.
-#[derive(Debug, Default)]
-pub struct Pending {}
-
-impl Pending {
-    /// Whether nothing is held back.
-    pub fn is_empty(&self) -> bool {
-        true
-    }
+    Modify(Modify),
+    Nest(Nest),
+    Parser(ParserFilter),
+    Multiline(Multiline),
+    RewriteTag(RewriteTag),
 }
 
 /// The filters of one tag, in order. Valid for the [`Filters`] that made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TagFilters(Box<[u16]>);
+pub struct TagFilters(Arc<[u16]>);
 
 impl TagFilters {
     /// Whether records of the tag pass as they are.
@@ -210,6 +239,26 @@ impl Filters {
     /// All problems at once.
     pub fn new(config: &Config) -> Result<Self, FilterErrors> {
         let mut problems = Vec::new();
+        let mut parsers = Vec::new();
+        let mut parser_names = HashMap::new();
+        for (name, config) in &config.parsers {
+            let mut faults = Faults { place: Place::Parser(name.clone()), problems: &mut problems };
+            parser_names.insert(name.as_str(), parsers.len());
+            parsers.push(Parser::new(config, &mut faults));
+        }
+        let find_parser = |name: &str| parser_names.get(name).copied();
+        let mut joiners = Vec::new();
+        let mut joiner_names = HashMap::new();
+        for (name, joiner) in multiline::builtins() {
+            joiner_names.insert(name, joiners.len());
+            joiners.push(joiner);
+        }
+        for (name, config) in &config.multiline_parsers {
+            let mut faults = Faults { place: Place::MultilineParser(name.clone()), problems: &mut problems };
+            joiner_names.insert(name.as_str(), joiners.len());
+            joiners.push(Joiner::new(config, find_parser, &mut faults));
+        }
+        let find_joiner = |name: &str| joiner_names.get(name).copied();
         let mut filters = Vec::new();
         for (number, filter) in config.filters.iter().enumerate() {
             let mut faults = Faults { place: Place::Filter(number), problems: &mut problems };
@@ -217,16 +266,20 @@ impl Filters {
                 faults.add("", None, format!("must be one of at most {FILTERS_MAX} filters"));
                 break;
             }
-            filters.push(Filter {
-                tags: TagTest::new(&filter.tags, &mut faults),
-                action: match &filter.kind {
-                    Kind::Grep(config) => Action::Grep(Grep::new(config, &mut faults)),
-                    Kind::RecordModifier(config) => Action::RecordModifier(RecordModifier::new(config, &mut faults)),
-                },
-            });
+            let tags = TagTest::new(&filter.tags, &mut faults);
+            let action = match &filter.kind {
+                Kind::Grep(config) => Action::Grep(Grep::new(config, &mut faults)),
+                Kind::RecordModifier(config) => Action::RecordModifier(RecordModifier::new(config, &mut faults)),
+                Kind::Modify(config) => Action::Modify(Modify::new(config, &mut faults)),
+                Kind::Nest(config) => Action::Nest(Nest::new(config, &mut faults)),
+                Kind::Parser(config) => Action::Parser(ParserFilter::new(config, find_parser, &mut faults)),
+                Kind::Multiline(config) => Action::Multiline(Multiline::new(config, find_joiner, &mut faults)),
+                Kind::RewriteTag(config) => Action::RewriteTag(RewriteTag::new(config, &mut faults)),
+            };
+            filters.push(Filter { tags, action });
         }
         match problems.is_empty() {
-            true => Ok(Self { filters: filters.into() }),
+            true => Ok(Self { filters: filters.into(), parsers: parsers.into(), joiners: joiners.into() }),
             false => Err(FilterErrors { problems }),
         }
     }
@@ -255,28 +308,15 @@ impl Filters {
         now_ns: i64,
         out: &mut impl Out<'a>,
     ) {
-        let _ = (pending, now_ns);
-        for number in &filters.0 {
-            let Some(filter) = self.filters.get(usize::from(*number)) else { continue };
-            match &filter.action {
-                Action::Grep(grep) => {
-                    if !grep.keeps(record, arena) {
-                        return out.lose(Lost::Grep);
-                    }
-                }
-                Action::RecordModifier(modifier) => {
-                    if !modifier.apply(record, arena) {
-                        return out.lose(Lost::Grep);
-                    }
-                }
-            }
-        }
-        out.pass(tag, record);
+        let mut walk = Walk { filters: self, arena, pending, now_ns, out };
+        walk.run(tag, &filters.0, Hops::default(), record);
     }
 
     /// Passes on what `multiline` holds back: what is due by `now_ns`, or all of it (none), at the end of a connection.
     pub fn flush<'a>(&'a self, arena: &'a Arena, pending: &mut Pending, now_ns: Option<i64>, out: &mut impl Out<'a>) {
-        let _ = (arena, pending, now_ns, out);
+        if !pending.is_empty() {
+            Walk { filters: self, arena, pending, now_ns: now_ns.unwrap_or_default(), out }.flush(now_ns);
+        }
     }
 }
 
@@ -320,6 +360,21 @@ fn find_log<'a>(record: &mut Record<'a>, arena: &'a Arena) {
         if matches!(field.value, Value::Text(_)) {
             record.log = Some(place);
             return;
+        }
+    }
+}
+
+/// Leaves of fields of the same name the last, as Fluent Bit does when it writes JSON.
+fn keep_last_of_each(record: &mut Record<'_>) {
+    let fields = &mut record.envelope;
+    let mut place = 0;
+    while place < fields.len() {
+        let (earlier, later) = fields.split_at(place + 1);
+        let name = earlier.last().map(|field| field.name);
+        if name.is_some_and(|name| later.iter().any(|field| parser::same_name(&field.name, &name))) {
+            fields.remove(place);
+        } else {
+            place += 1;
         }
     }
 }

@@ -288,6 +288,12 @@ impl Intake {
         let fragment = self.stage.pipeline.fragment.borrow().clone();
         match chunk.encoding {
             Encoding::Lines => self.lines(&chunk, &fragment).await,
+            Encoding::Entries => {
+                let entries = Entries::packed(&chunk.bytes, &self.limits);
+                self.stage.reserve(chunk.bytes.len());
+                let tag = chunk.tag.as_bytes();
+                self.entries(tag, entries, chunk.received_ns, &fragment).await;
+            }
             Encoding::Forward => {
                 submitted.broken = self.messages(&chunk, &chunk.bytes, &fragment, &mut submitted).await.err();
             }

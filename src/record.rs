@@ -8,6 +8,8 @@
 
 pub mod json;
 pub mod msgpack;
+mod nested;
+pub mod scan;
 
 /// Names that meshlens itself knows. Everything else travels as [`Name::Text`] or [`Name::Json`].
 ///

@@ -21,6 +21,7 @@ pub mod search;
 pub mod stdout;
 pub mod template;
 pub mod unsupported;
+pub mod value;
 
 /// One configured sink.
 #[derive(Clone, Debug, PartialEq)]

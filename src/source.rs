@@ -9,6 +9,8 @@
 pub mod descriptors;
 pub mod forward;
 pub mod lines;
+mod listen;
+pub mod tcp;
 
 use std::future::Future;
 use std::io;
@@ -43,6 +45,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The TCP address on which it listens.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match &self.kind {
+            Kind::Forward(config) => config.listen,
+            Kind::Tcp(config) => Some(config.listen),
+            Kind::Lines(_) => None,
+        }
+    }
+}
+
 /// What a source is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
@@ -50,6 +63,8 @@ pub enum Kind {
     Forward(forward::Config),
     /// Lines of stdin or of a file.
     Lines(lines::Config),
+    /// Text or JSON over TCP.
+    Tcp(tcp::Config),
 }
 
 impl Kind {
@@ -58,6 +73,7 @@ impl Kind {
         match self {
             Self::Forward(_) => "forward",
             Self::Lines(_) => "lines",
+            Self::Tcp(_) => "tcp",
         }
     }
 }
@@ -126,6 +142,8 @@ pub enum Bound {
     Forward(forward::Bound),
     /// Open.
     Lines(lines::Bound),
+    /// Listening.
+    Tcp(tcp::Bound),
 }
 
 /// Reads what the source's settings name and nothing else would look at before [`bind`]: the files of TLS.
@@ -135,7 +153,7 @@ pub enum Bound {
 pub fn verify(config: &Config) -> Result<(), BindError> {
     match &config.kind {
         Kind::Forward(config) => forward::verify(config),
-        Kind::Lines(_) => Ok(()),
+        Kind::Lines(_) | Kind::Tcp(_) => Ok(()),
     }
 }
 
@@ -147,6 +165,7 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     match &config.kind {
         Kind::Forward(config) => forward::bind(config).map(Bound::Forward),
         Kind::Lines(config) => lines::bind(config).map(Bound::Lines),
+        Kind::Tcp(config) => tcp::bind(config).map(Bound::Tcp),
     }
 }
 
@@ -166,9 +185,8 @@ pub async fn run<I: Intakes>(
     match (kind, bound) {
         (Kind::Forward(config), Bound::Forward(bound)) => forward::run(config, bound, intakes, draining, quiet).await,
         (Kind::Lines(config), Bound::Lines(bound)) => lines::run(config, bound, intakes, draining, quiet, resume).await,
-        (Kind::Forward(_), Bound::Lines(_)) | (Kind::Lines(_), Bound::Forward(_)) => {
-            unreachable!("a source runs on what was bound for it")
-        }
+        (Kind::Tcp(config), Bound::Tcp(bound)) => tcp::run(config, bound, intakes, draining, quiet).await,
+        (Kind::Forward(_) | Kind::Lines(_) | Kind::Tcp(_), _) => unreachable!("a source runs on what was bound for it"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod logs;
+pub mod own;
 pub mod panics;
 pub mod sparing;
 

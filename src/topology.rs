@@ -110,7 +110,7 @@ pub async fn run(config: Config) -> anyhow::Result<Outcome> {
     };
     let view = Arc::new(view(&config, account.clone()));
     // Before the journal is opened, which may take time: how far the start has come is one of the things it tells.
-    let _admin = admin.map(|listener| admin::serve(listener, view.clone())).transpose().context("admin endpoints")?;
+    let _admin = admin::serve(admin, view.clone()).context("admin endpoints")?;
     let (journal, recovered) = open_journal(&config, &account).await?;
     view.journal_is_open(journal.writer.monitor(), recovered.clone());
     account.sources.extend(recovered);
@@ -291,7 +291,7 @@ impl Running {
         for (id, (each, bound)) in config.sources.iter().zip(bound).enumerate() {
             let limits = match &each.kind {
                 source::Kind::Forward(config) => config.limits(),
-                source::Kind::Lines(_) => decode::Limits::default(),
+                _ => decode::Limits::default(),
             };
             let ledger = account.sources[id].clone();
             let mut intakes = Intakes::new(pipeline.clone(), writer.clone(), ledger, id as u16, limits);

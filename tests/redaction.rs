@@ -206,7 +206,7 @@ fn output(policy: Policy, kind: Kind, carrier: Carrier, name: &str, line: &str, 
     };
     record.push_envelope(name, value);
     record.parsed.push(Field { name, value });
-    Redactor::new(&Config { query: policy }).redact(&mut record);
+    Redactor::new(&Config { query: policy, ..Config::default() }).redact(&mut record);
     let mut out = Vec::new();
     encode(&record, &Fragment::default(), &mut out);
     String::from_utf8(out).unwrap()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use crate::journal::{self, Monitor, Persist, Snapshot};
 use crate::source::JOURNAL;
-use crate::telemetry::account::{Account, Ledger, Tally, now_ms};
+use crate::telemetry::account::{Account, Ledger, Reason, Tally, now_ms};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,9 +106,20 @@ impl View {
         self.started.elapsed()
     }
 
+    /// What each sink has lost for these reasons.
+    pub(super) fn losses<const N: usize>(&self, reasons: [Reason; N]) -> Vec<[u64; N]> {
+        let tallies = self.account.sinks.iter().map(|ledger| ledger.tally());
+        tallies.map(|tally| reasons.map(|reason| tally.lost[reason as usize])).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn lose_for_tests(&self, reason: Reason) {
+        self.account.sinks[0].receive(1);
+        self.account.sinks[0].lose(reason, 1);
+    }
+
     #[cfg(test)]
     pub(super) fn for_tests() -> Self {
-        use crate::telemetry::account::Reason;
         let account = Account {
             sources: vec![Ledger::new("forward").into()],
             sinks: vec![Ledger::new("dead").into(), Ledger::new("live").into()],
@@ -154,6 +165,13 @@ pub struct Part {
     pub(super) last_delivered_ms: Option<u64>,
     /// Of a sink: how long its oldest pending record has waited; none if nothing is pending.
     pub(super) oldest_pending: Option<Duration>,
+}
+
+impl Part {
+    /// What it is, as `type` in the configuration.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
 }
 
 impl Reading {

@@ -1,10 +1,12 @@
 //! `meshlens check`: what `run` does first, and what would come of it.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+
+mod task;
 
 use super::iam::{self, Permission};
 use super::{ConfigArgs, Exit, print, say};
@@ -33,6 +35,12 @@ pub struct Args {
     /// Print the configuration as merged from file and flags, secrets masked, instead of the pipeline
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub print: Option<Print>,
+    /// Check what a router would do for this ECS task definition (JSON): the configuration that the ECS agent would write for it, and the task around it. Files that it names are looked for beside it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "fluent_bit_config"])]
+    pub task_definition: Option<PathBuf>,
+    /// As --task-definition, for the task that this process runs in, by its metadata endpoint (on EC2, where that tells log options)
+    #[arg(long, conflicts_with_all = ["config", "fluent_bit_config", "task_definition"])]
+    pub metadata: bool,
 }
 
 /// How to print the configuration.
@@ -46,12 +54,20 @@ pub enum Print {
 
 /// Checks and prints.
 pub fn check(args: &Args) -> Exit {
+    if args.task_definition.is_some() || args.metadata {
+        return task::check(args);
+    }
     let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
+    printed(args, &loaded, pipeline)
+}
+
+/// Prints as asked, or what `report` makes of it.
+fn printed(args: &Args, loaded: &Loaded, report: impl FnOnce(&Loaded) -> String) -> Exit {
     let text = match args.print {
-        None => Ok(pipeline(&loaded)),
+        None => Ok(report(loaded)),
         Some(Print::Json) => {
             serde_json::to_string_pretty(&loaded.document.to_json()).map_err(|error| error.to_string())
         }
@@ -123,6 +139,17 @@ fn source(source: &source::Config) -> String {
                 Size(forward.frame_bytes_max as u64),
                 Size(forward.decompressed_bytes_max as u64),
                 forward.connections_max
+            )
+        }
+        source::Kind::Tcp(tcp) => {
+            let format = match tcp.format {
+                source::tcp::Format::Json => "JSON objects",
+                source::tcp::Format::None => "text",
+            };
+            let (size, connections) = (Size(tcp.record_bytes_max as u64), tcp.connections_max);
+            format!(
+                "{format} over tcp {}; tag {}, records up to {size}, {connections} connections",
+                tcp.listen, tcp.tag
             )
         }
         source::Kind::Lines(lines) => {
@@ -216,7 +243,7 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
         Kind::S3(s3) => format!(
             "s3, bucket {}, key {}; objects up to {} or {}, compression {}; {}",
             s3.bucket,
-            written("key", crate::config::build::S3_KEY),
+            written(if s3.is_whole_key { "object_key" } else { "key" }, crate::config::build::S3_KEY),
             Size(s3.object_bytes_max),
             Period(s3.object_age_max),
             format!("{:?}", s3.compression).to_lowercase(),
@@ -237,11 +264,16 @@ fn sink(sink: &sink::Config, document: &Node) -> String {
     format!("{}: {what}", sink.name)
 }
 
-/// What the end may take of the time that ECS leaves it, and what to do if that is too little.
-fn stop_timeout(config: &Config) -> String {
+/// What the end may take.
+fn end_time(config: &Config) -> Duration {
     let closing =
         if config.journal.persist == Persist::Never { Duration::ZERO } else { topology::JOURNAL_CLOSE_TIME_MAX };
-    let needed = config.grace + closing.max(EXIT_TIME);
+    config.grace + closing.max(EXIT_TIME)
+}
+
+/// What the end may take of the time that ECS leaves it, and what to do if that is too little.
+fn stop_timeout(config: &Config) -> String {
+    let needed = end_time(config);
     if needed <= STOP_TIMEOUT_DEFAULT {
         return format!("fits the stopTimeout of a container in ECS, {} by default", Period(STOP_TIMEOUT_DEFAULT));
     }

@@ -39,11 +39,15 @@ fn of_sink(sink: &Config, document: &Node) -> Vec<Permission> {
             (&firehose.aws, vec![(vec!["firehose:PutRecordBatch"], resource)])
         }
         Kind::S3(s3) => {
-            let key = written(document, &sink.name, "key");
-            let key = pattern(key.as_deref().unwrap_or(crate::config::build::S3_KEY));
+            let key = written(document, &sink.name, if s3.is_whole_key { "object_key" } else { "key" });
+            let key = pattern(key.as_deref().map_or(crate::config::build::S3_KEY, |key| key.trim_start_matches('/')));
             let key = if key.ends_with('*') { key } else { format!("{key}*") };
             let resource = format!("arn:aws:s3:::{}/{key}", s3.bucket);
-            let mut needs = vec![(vec!["s3:PutObject", "s3:AbortMultipartUpload"], resource)];
+            let mut actions = vec!["s3:PutObject", "s3:AbortMultipartUpload"];
+            if s3.canned_acl.is_some() {
+                actions.push("s3:PutObjectAcl");
+            }
+            let mut needs = vec![(actions, resource)];
             if s3.server_side_encryption.as_deref().is_some_and(|method| method.starts_with("aws:kms")) {
                 let kms = s3.kms_key_id.clone().unwrap_or_else(|| "the bucket's KMS key".to_owned());
                 needs.push((vec!["kms:GenerateDataKey", "kms:Decrypt"], kms));
@@ -117,6 +121,10 @@ mod tests {
                 "s task role s3:PutObject,s3:AbortMultipartUpload arn:aws:s3:::bbb/year=*",
                 "s task role kms:GenerateDataKey,kms:Decrypt k"
             ]
+        );
+        assert_eq!(
+            of("[sink.s]\ntype='s3'\nbucket='bbb'\nobject_key='/logs/$/{tag}'\ncanned_acl='private'\n"),
+            ["s task role s3:PutObject,s3:AbortMultipartUpload,s3:PutObjectAcl arn:aws:s3:::bbb/logs/$/*"]
         );
     }
 }

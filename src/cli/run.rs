@@ -4,7 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::{ConfigArgs, Exit, say};
 use crate::config::Config;
-use crate::telemetry::logs;
+use crate::telemetry::{logs, own};
 use crate::topology;
 
 /// Runs until the inputs end or a signal comes.
@@ -14,6 +14,8 @@ pub fn run(args: &ConfigArgs) -> Exit {
         Err(exit) => return exit,
     };
     logs::init(config.log.format, config.log.level);
+    // The first line: by this word our own log is known, should it come back as records.
+    tracing::info!(process = own::word(), "meshlens {}", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

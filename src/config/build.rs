@@ -23,10 +23,11 @@ mod enrich;
 mod file_sink;
 mod filter;
 mod route;
+mod s3_sink;
 mod sink;
 mod source;
 
-pub use sink::S3_KEY;
+pub use s3_sink::S3_KEY;
 
 /// Looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -62,7 +63,11 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
-        let filter = self.filters(root.filter.unwrap_or_default());
+        let filter = self.filters(
+            root.filter.unwrap_or_default(),
+            root.parser.unwrap_or_default(),
+            root.multiline_parser.unwrap_or_default(),
+        );
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);

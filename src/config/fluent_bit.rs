@@ -46,15 +46,18 @@ use files::Files;
 use section::{Section, origin, place};
 use translate::Translation;
 
+/// What stands for a file's name where the text is the command line's.
+const COMMAND_LINE: &str = "command line";
+
 /// What to read.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The files, in order; what the first names relatively, it names beside itself.
     pub files: Vec<PathBuf>,
+    /// Text that stands before them: what Fluent Bit's command line says.
+    pub text: String,
     /// Files with parsers, as `-R` names them.
     pub parsers: Vec<PathBuf>,
-    /// The text of sections that the command line holds; empty if there are none.
-    pub sections: String,
     /// Where files come from.
     pub from: Files,
     /// The sink for outputs that we do not know.
@@ -78,11 +81,10 @@ pub struct Translated {
 pub fn read(request: &Request, variables: Variables<'_>) -> Translated {
     let mut reader = Reader::new(&request.from, variables);
     request.files.iter().for_each(|path| reader.file(path));
-    if !request.sections.is_empty() {
-        // They stand first, as in Fluent Bit; but relative paths are the file's.
-        let of_files = std::mem::take(&mut reader.read.sections);
-        reader.text(Path::new("command line"), &request.sections);
-        reader.read.sections.extend(of_files);
+    if !request.text.is_empty() {
+        let after = std::mem::take(&mut reader.read.sections);
+        reader.text(Path::new(COMMAND_LINE), &request.text);
+        reader.read.sections.extend(after);
     }
     let given = reader.read.sections.len();
     request.parsers.iter().for_each(|path| reader.file(path));
@@ -96,8 +98,8 @@ pub fn read(request: &Request, variables: Variables<'_>) -> Translated {
 
     // A line that is no key says nothing of others; a TOML with one may.
     let is_whole = !reader.has_broken_toml;
-    let name = request.files.first().or(request.parsers.first()).map(|path| path.display().to_string());
-    let name: Arc<str> = name.unwrap_or_default().into();
+    let name = request.files.first().map_or(COMMAND_LINE.into(), |path| path.display().to_string());
+    let name: Arc<str> = name.into();
     let mut translation = Translation::new(origin(&name, 1));
     std::mem::swap(&mut translation.problems, &mut reader.problems);
     std::mem::swap(&mut translation.warnings, &mut reader.warnings);
@@ -108,6 +110,7 @@ pub fn read(request: &Request, variables: Variables<'_>) -> Translated {
     service::parsers(&mut translation, &parsers);
     inputs::inputs(&mut translation, sections, &service);
     filters::filters(&mut translation, sections);
+    service::keep_used_parsers(&mut translation.tree);
     outputs::outputs(&mut translation, sections, &service, request.fallback.clone());
     defaults(&mut translation);
     for tree in reader.read.toml.drain(..) {
@@ -161,10 +164,15 @@ fn named_files(reader: &mut Reader<'_>) -> Vec<Section> {
             "parsers_file" => {
                 values::words(&entry.value).for_each(|path| reader.named(path, &entry.origin, "Parsers_File"))
             }
-            // Named, so that its tasks are.
+            // So that its tasks are named.
             "streams_file" if reader.finds(&entry.value, &entry.origin) => {
                 reader.named(&entry.value, &entry.origin, "Streams_File");
             }
+            "streams_file" => reader.warnings.push(format!(
+                "{}: Streams_File {}: there is no such file; stream processing is not supported",
+                place(&entry.origin),
+                entry.written
+            )),
             _ => {}
         }
     }

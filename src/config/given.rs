@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::build::Variables;
 use super::document::{Node, Origin};
 use super::flags::{self, Flags};
 use super::fluent_bit::files::Files;
@@ -30,10 +31,10 @@ pub struct Given<'a> {
     pub config: Option<&'a Path>,
     /// `--fluent-bit-config`
     pub fluent_bit: Option<&'a Path>,
+    /// `--fluent-bit-sections`
+    pub sections: Option<&'a str>,
     /// `--fluent-bit-parsers`
     pub parsers: &'a [PathBuf],
-    /// `--fluent-bit-sections`
-    pub sections: &'a str,
     /// The environment, in its order.
     pub environment: &'a [(String, String)],
 }
@@ -70,7 +71,7 @@ impl Given<'_> {
 
     fn source(&self, flags: &Flags, problems: &mut Problems) -> Source {
         let root = self.variable(init::ROOT_VARIABLE).filter(|root| !root.is_empty()).map(PathBuf::from);
-        let files = Files { root };
+        let files = Files { root, ..Files::default() };
         let init = Init::from_environment(self.environment);
         let first = match (self.fluent_bit, self.config) {
             (Some(path), _) => Some(path.to_owned()),
@@ -84,20 +85,20 @@ impl Given<'_> {
                 // TOML, or what cannot be read: said there.
                 _ => return Source::Ours,
             },
+            (None, None) if self.sections.is_some() => None,
             (None, None) if flags.name_sources() || !flags.to.is_empty() => return Source::Ours,
-            (None, None) if !self.sections.is_empty() => None,
             (None, None) => init::generated(&files).map(Path::to_owned),
         };
         match first {
             Some(path) if path == Path::new(init::FLUENTD) => return Source::Fluentd(path, files),
-            None if init.places.is_empty() && self.sections.is_empty() => return Source::Ours,
+            None if init.places.is_empty() && self.sections.is_none() => return Source::Ours,
             _ => {}
         }
         let ignores = init.ignores_generated && self.fluent_bit.is_none() && self.config.is_none();
         let mut request = Request {
             files: first.filter(|_| !ignores).into_iter().collect(),
+            text: self.sections.unwrap_or_default().to_owned(),
             parsers: self.parsers.to_vec(),
-            sections: self.sections.to_owned(),
             fallback: self.fallback(problems),
             from: files,
         };
@@ -128,6 +129,27 @@ impl Given<'_> {
             }
         }
     }
+}
+
+/// Reads a file that the ECS agent would write, with the files that it names from `directory` where they are nowhere else.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_generated(
+    path: &Path,
+    text: &str,
+    directory: &Path,
+    flags: &Flags,
+    variables: Variables<'_>,
+) -> Result<Loaded, Problems> {
+    let beside = Some(directory.to_owned());
+    let files = Files { given: Some((path.to_owned(), text.into())), beside, ..Files::default() };
+    let Translated { tree, problems, warnings, is_whole } = if path == Path::new(init::FLUENTD) {
+        fluentd::read(path, &files, variables, None)
+    } else {
+        fluent_bit::read(&Request { files: vec![path.to_owned()], from: files, ..Request::default() }, variables)
+    };
+    load_tree(Some(tree), is_whole, problems, warnings, flags, variables)
 }
 
 enum Source {

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, de};
 
-use super::quantity::{Period, Size};
+use super::quantity::{Count, Period, Size};
 
 pub mod filter;
 pub mod route;
@@ -28,6 +28,10 @@ pub struct Root {
     pub sink: Option<Named<sink::Sink>>,
     /// Filters in order: `[[filter]]`, with the keys and the semantics of Fluent Bit. Default: none.
     pub filter: Option<Vec<filter::Filter>>,
+    /// Parsers by name, for `parser` filters: `[parser.NAME]`.
+    pub parser: Option<Named<filter::Parser>>,
+    /// Multiline parsers by name, for `multiline` filters: `[multiline_parser.NAME]`.
+    pub multiline_parser: Option<Named<filter::MultilineParser>>,
     /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
     pub route: Option<Vec<route::Rule>>,
     /// What is recognised.
@@ -184,6 +188,22 @@ pub struct Admin {
     pub listen: Option<String>,
     /// `/healthz` fails when the oldest record of a sink has waited for longer than this, as a duration; for who wants a container replaced when its destination is out of reach. Default: it never fails. Limits: 1s to 7d, and more than every `batch_timeout` and `object_age_max`.
     pub unhealthy_after: Option<Period>,
+    /// Address and port where to answer as Fluent Bit's HTTP server does, for health checks and scrapers that know that one. An address that cannot be had gives a warning. Default: none.
+    pub fluent_bit_listen: Option<String>,
+    /// When `/api/v1/health` there answers `error`. Default: never, as long as the process answers.
+    pub fluent_bit_health: Option<FluentBitHealth>,
+}
+
+/// When Fluent Bit's health fails: for more errors, or more failed retries, within the period. An error is a second in which a sink had records refused, a failed retry one in which it gave records up.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FluentBitHealth {
+    /// Errors within the period that are still healthy. Default: 5. Limits: 0 to 1000000.
+    pub errors_count: Option<Count>,
+    /// Failed retries within the period that are still healthy. Default: 5. Limits: 0 to 1000000.
+    pub retry_failure_count: Option<Count>,
+    /// The period, as a duration. Default: 60s. Limits: 1s to 1h.
+    pub period: Option<Period>,
 }
 
 /// meshlens's own log, on stderr. It never shows a record's content.

@@ -8,7 +8,7 @@ use crate::chunk::Encoding;
 pub fn write_ack(chunk: &ChunkId<'_>, encoding: Encoding, out: &mut Vec<u8>) {
     match encoding {
         Encoding::ForwardJson => write_json(chunk, out),
-        Encoding::Forward | Encoding::Lines => {
+        Encoding::Forward | Encoding::Lines | Encoding::Entries => {
             out.extend_from_slice(b"\x81\xa3ack");
             out.extend_from_slice(chunk.raw);
         }

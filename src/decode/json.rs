@@ -31,6 +31,17 @@ pub fn transcode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
     }
 }
 
+/// Appends one JSON value as MessagePack to `out`, which is left as it was if the text is no value.
+pub(super) fn append(text: &str, out: &mut Vec<u8>) -> Result<(), FrameErrorKind> {
+    let whole = out.len();
+    let mut deserializer = Deserializer::from_str(text);
+    let read = Rewrite(out).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    read.map_err(|_| {
+        out.truncate(whole);
+        FrameErrorKind::Json
+    })
+}
+
 /// Where an error lies. Its message is not passed on: it could quote the log.
 fn offset(text: &[u8], error: &serde_json::Error) -> usize {
     let lines_before = error.line().saturating_sub(1);

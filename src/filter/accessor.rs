@@ -66,16 +66,6 @@ impl Accessor {
         Ok((accessor, rest))
     }
 
-    /// Whether it is a key alone.
-    pub(super) fn is_key(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// The bytes of the key.
-    pub(super) fn key_bytes(&self) -> &[u8] {
-        &self.key
-    }
-
     /// The place in the envelope of the key's last value.
     #[inline]
     pub(super) fn place(&self, record: &Record<'_>) -> Option<usize> {
@@ -174,11 +164,6 @@ impl Template {
             return Ok((Part::Text(b"$".as_slice().into()), behind));
         }
         Accessor::front(behind).map(|(accessor, rest)| (Part::Value(accessor), rest))
-    }
-
-    /// Whether no record can change it.
-    pub(super) fn is_constant(&self) -> bool {
-        self.0.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
     /// Writes it out. `groups` are of a match in `matched`. What is not there is left out.

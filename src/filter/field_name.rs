@@ -1,7 +1,7 @@
 //! Names of fields that the configuration knows: looked up once, compared fast.
 
 use super::members::is_named;
-use crate::record::{Key, Name, Record};
+use crate::record::{Key, Name};
 
 /// A field's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +32,5 @@ impl FieldName {
             Some(key) => *name == Name::Known(key),
             None => is_named(name, &self.bytes),
         }
-    }
-
-    /// The place of the first field of that name.
-    #[inline]
-    pub(super) fn place(&self, record: &Record<'_>) -> Option<usize> {
-        record.envelope.iter().position(|field| self.is(&field.name))
     }
 }

@@ -1,8 +1,7 @@
 //! `record_modifier`: appends fields with fixed values, takes fields away by name.
 //!
 //! Names are compared without regard to the case of ASCII letters; a `*` at the end of a name makes it a prefix, as in Fluent Bit. What
-//! is appended stands behind what was there, even if a field of that name was there before (`encode` then writes the name with a suffix).
-//! A record that is left without any field is lost.
+//! is appended stands behind what was there and takes the place of a field of that name. A record that is left without any field is lost.
 
 use super::field_name::FieldName;
 use super::words::key_and_value;
@@ -86,6 +85,12 @@ impl RecordModifier {
                 let name = super::members::name_text(&field.name, arena);
                 self.names.iter().any(|pattern| pattern.matches(name)) != self.removes
             });
+            super::find_log(record, arena);
+        }
+        // In JSON Fluent Bit writes the last of a name only.
+        let is_replaced = |field: &Field<'a>| self.record.iter().any(|(name, _)| name.is(&field.name));
+        if record.envelope.iter().any(is_replaced) {
+            record.envelope.retain(|field| !is_replaced(field));
             super::find_log(record, arena);
         }
         let fixed = self.record.iter().map(|(name, value)| Field { name: name.name(), value: Value::Text(value) });

@@ -9,29 +9,38 @@ pub(super) fn key_and_rest(text: &str) -> Option<(&str, &str)> {
 
 /// The next word and what is behind it; a word in double quotes may hold blanks, and `\"`.
 pub(super) fn word(text: &str) -> Option<(String, &str)> {
+    word_in_quotes(text, "\"")
+}
+
+/// As [`word`], with the quotes that may stand around it. A quote without its end is part of the word.
+fn word_in_quotes<'t>(text: &'t str, quotes: &str) -> Option<(String, &'t str)> {
     let text = text.trim_start_matches([' ', '\t']);
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([' ', '\t']).unwrap_or(text.len());
-        let (word, rest) = text.split_at(end);
-        return (!word.is_empty()).then(|| (word.to_owned(), rest.trim_start_matches([' ', '\t'])));
-    };
+    let first = text.chars().next()?;
+    if let Some(quoted) = quotes.contains(first).then(|| text.get(1..)).flatten()
+        && let Some((word, rest)) = until_quote(quoted, first)
+    {
+        return Some((word, rest.trim_start_matches([' ', '\t'])));
+    }
+    let end = text.find([' ', '\t']).unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    Some((word.to_owned(), rest.trim_start_matches([' ', '\t'])))
+}
+
+fn until_quote(quoted: &str, quote: char) -> Option<(String, &str)> {
     let mut word = String::new();
     let mut characters = quoted.char_indices();
     while let Some((at, character)) = characters.next() {
+        let behind = quoted.get(at + 1..).unwrap_or_default();
         match character {
-            '"' => {
-                let rest = quoted.get(at + 1..).unwrap_or_default();
-                return Some((word, rest.trim_start_matches([' ', '\t'])));
-            }
-            '\\' if quoted.get(at + 1..).is_some_and(|rest| rest.starts_with('"')) => {
-                word.push('"');
+            '\\' if behind.starts_with(quote) => {
+                word.push(quote);
                 characters.next();
             }
+            _ if character == quote => return Some((word, behind)),
             _ => word.push(character),
         }
     }
-    // Without an end it is as it stands.
-    Some((word, ""))
+    None
 }
 
 /// A word, and a value: `KEY VALUE` of record_modifier. The value may stand in double quotes. Several words without quotes, which
@@ -46,13 +55,37 @@ pub(super) fn key_and_value(text: &str) -> Option<(String, String)> {
     (!rest.is_empty()).then_some((key, value))
 }
 
-/// All words.
+/// All words; each may stand in double or single quotes.
 pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text;
-    while let Some((word, behind)) = word(rest) {
+    while let Some((word, behind)) = word_in_quotes(rest, "\"'") {
         words.push(word);
         rest = behind;
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_keeps_its_blanks() {
+        assert_eq!(key_and_rest("log ^a  b$"), Some(("log", "^a  b$")));
+        assert_eq!(key_and_rest("log  x"), Some(("log", " x")), "only one blank parts them, as in Fluent Bit");
+        assert_eq!(key_and_rest("log"), None);
+        assert_eq!(key_and_rest("log "), None);
+    }
+
+    #[test]
+    fn values_may_stand_in_quotes() {
+        let pair = |text| key_and_value(text).map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(pair("a b").as_deref(), Some("a=b"));
+        assert_eq!(pair("a  \"b  \\\"c\" ").as_deref(), Some("a=b  \"c"));
+        assert_eq!(pair("a b c").as_deref(), Some("a=b c"));
+        assert_eq!(pair("a \"\"").as_deref(), Some("a="));
+        assert_eq!(pair("a"), None);
+        assert_eq!(words("x 'y z' \"q\" it's"), ["x", "y z", "q", "it's"]);
+    }
 }

@@ -347,8 +347,8 @@ impl Translator<'_> {
             'R' => self.out.push_str(r"(?:\r\n|[\n\x0b\x0c\r])"),
             'k' => self.named_reference(at)?,
             'g' | 'X' => return Err(PatternError(format!("`\\{character}` is not supported"))),
-            '1'..='9' => {
-                let number: usize = self.digits(at, 10, 2).parse().unwrap_or(usize::MAX);
+            '1'..='9' if !self.is_octal(at) => {
+                let number: usize = self.digits(at, 10, 3).parse().unwrap_or(usize::MAX);
                 if number >= self.groups {
                     return Err(PatternError(format!("`\\{number}` refers to a group that is not before it")));
                 }
@@ -381,6 +381,15 @@ impl Translator<'_> {
         self.backtracks = true;
         self.out.push_str(&format!(r"(?:\{number})"));
         Ok(())
+    }
+
+    /// Whether digits after a backslash are a character: more than one, and no group that is there before.
+    fn is_octal(&self, at: usize) -> bool {
+        let digits: String =
+            self.source.get(at..).unwrap_or_default().chars().take(3).take_while(char::is_ascii_digit).collect();
+        digits.len() > 1
+            && digits.parse::<usize>().is_ok_and(|number| number >= self.groups)
+            && digits.starts_with(|digit| digit < '8')
     }
 
     /// Digits from the character at `at` on, which was taken; takes the others.

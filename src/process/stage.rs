@@ -9,6 +9,7 @@ use crate::journal::block::{Block, Entry, Partition};
 use crate::record::{Kind, Record};
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
+use crate::telemetry::own;
 
 /// What a record takes as a rule, for the first guess of how many there will be.
 const USUAL_RECORD_BYTES: usize = 512;
@@ -69,6 +70,8 @@ pub(super) struct Tag {
     container: Option<Box<str>>,
     /// Envoy writes here: what nobody understands may be a piece of what it wrote.
     speaks_envoy: bool,
+    /// Whether its records are our own log.
+    own: Own,
 }
 
 /// Tags on which something looked like Envoy's. Kept only where other lines pass unredacted.
@@ -88,6 +91,15 @@ impl Envoys {
     }
 }
 
+/// What is known of a tag's records.
+#[derive(Clone, Copy)]
+enum Own {
+    /// Nothing for sure, after so many looks.
+    Unknown(u8),
+    Yes,
+    No,
+}
+
 impl Stage {
     /// Makes room for the records of a chunk of that size: JSON lines come out about as long as they came in.
     pub(super) fn reserve(&mut self, chunk_bytes: usize) {
@@ -100,6 +112,9 @@ impl Stage {
 
     pub(super) fn record(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
         self.enter(tag);
+        if self.is_own_log(record) {
+            return self.tally.lose(Reason::OwnLog);
+        }
         let Parse { envoy, application } = self.pipeline.parse;
         let is_envoys = match record.log_line() {
             _ if !envoy => false,
@@ -142,6 +157,22 @@ impl Stage {
         }
     }
 
+    /// Whether the record is a line of our own log; decided with the first records of a tag.
+    fn is_own_log(&mut self, record: &Record<'_>) -> bool {
+        let Some(tag) = &mut self.tag else { return false };
+        let Own::Unknown(looks) = tag.own else { return matches!(tag.own, Own::Yes) };
+        let field = |name: &[u8]| record.get_by_name(name).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+        tag.own = match own::is_own(field(b"log"), field(b"container_id")) {
+            true => Own::Yes,
+            false if looks + 1 >= own::LOOKS_MAX => Own::No,
+            false => Own::Unknown(looks + 1),
+        };
+        if matches!(tag.own, Own::Yes) {
+            own::say(&tag.text);
+        }
+        matches!(tag.own, Own::Yes)
+    }
+
     fn pass_on(&mut self, record: &Record<'_>, fragment: &Fragment) {
         self.tally.received += 1;
         let Some(tag) = &self.tag else { return };
@@ -167,7 +198,7 @@ impl Tag {
         let text = String::from_utf8_lossy(&text).into_owned();
         let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
         let view = pipeline.router.for_tag(text.as_bytes());
-        Self { bytes: bytes.into(), view, text: text.into(), container, speaks_envoy }
+        Self { bytes: bytes.into(), view, text: text.into(), container, speaks_envoy, own: Own::Unknown(0) }
     }
 }
 
@@ -190,7 +221,13 @@ fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], reco
 }
 
 fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
-    let field = || record.get_by_name(key.as_bytes()).and_then(|value| record.bytes_of(value)).unwrap_or_default();
+    let field = || {
+        let value = match record.get_by_name(key.as_bytes()) {
+            Some(value) => record.bytes_of(value),
+            None => record.nested_bytes(key.as_bytes()),
+        };
+        value.unwrap_or_default()
+    };
     match key {
         "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
         "container_name" => match &tag.container {

@@ -132,6 +132,29 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The text at that path of a map, without descending into arrays.
+pub(super) fn text_at<'a>(value: &'a [u8], path: &[u8], nesting_left: usize) -> Option<&'a [u8]> {
+    let mut reader = Reader { rest: value };
+    let Head::Map(count) = reader.head()? else { return None };
+    for _ in 0..count {
+        let Head::Text(name) = reader.head()? else { return None };
+        let value = reader.rest;
+        reader.skip(1)?;
+        let found = match super::nested::rest_of(path, name) {
+            Some([]) => match (Reader { rest: value }).head()? {
+                Head::Text(text) => Some(text),
+                _ => None,
+            },
+            Some(rest) if nesting_left > 1 => text_at(value, rest, nesting_left - 1),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 fn write_value(reader: &mut Reader<'_>, nesting_left: usize, out: &mut Vec<u8>) -> Option<()> {
     match reader.head()? {
         Head::Array(count) if nesting_left > 0 => write_array(reader, count, nesting_left - 1, out),

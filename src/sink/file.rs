@@ -20,8 +20,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::retry::{self, Retrier};
+use super::s3::lines::Lines;
+use super::s3::naming::Naming;
 use super::s3::notes::{self, Notes};
-use super::s3::objects::{Dates, Naming, Plan};
+use super::s3::objects::{Dates, Plan};
 use super::s3::{Compression, OBJECT_BYTES_DEFAULT, OPEN_OBJECTS_DEFAULT, deliver};
 use super::template::{Template, path_component};
 use super::{Context, Error};
@@ -89,6 +91,7 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
         Layout::S3 { key, compression } => {
             let plan = Plan {
                 key,
+                lines: Lines::default(),
                 dates: Dates::Event,
                 naming: Naming::sequence(&ctx.instance, &ctx.name),
                 compression,
@@ -117,6 +120,7 @@ fn firehose_plan(stream: &str) -> Plan {
     let key = Template::parse(&format!("{component}/%Y/%m/%d/%H/")).unwrap_or_else(|_| Template::literal(""));
     Plan {
         key,
+        lines: Lines::default(),
         dates: Dates::Arrival,
         naming: Naming::Firehose { stream: component.into() },
         compression: Compression::None,

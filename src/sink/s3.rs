@@ -24,8 +24,8 @@
 //! objects are on their way, and nobody removes an object in the moments between its upload and the journal's knowing of it.
 //! Looking at an object takes `s3:GetObject`; without it, what stands under our very key after a restart is taken to be ours.
 //!
-//! The type is `application/gzip`, `application/zstd` or `application/x-ndjson`. There is no `Content-Encoding`: with
-//! it HTTP clients decompress on the way, and a file saved as `….gz` would not be one. Athena, DuckDB, Spark and others go by
+//! The type is `application/gzip`, `application/zstd` or `application/x-ndjson` unless another is given. There is no
+//! `Content-Encoding` unless it is asked for (Fluent Bit sets it): with it HTTP clients decompress on the way, and a file saved as `….gz` would not be one. Athena, DuckDB, Spark and others go by
 //! the key's suffix.
 //!
 //! Object metadata (`x-amz-meta-…`): `meshlens-mark`, a random number of the object's own; `meshlens-first`, the sequence number
@@ -54,6 +54,8 @@ use super::{Context, Error, aws, retry};
 
 pub mod compress;
 pub mod deliver;
+pub mod lines;
+pub mod naming;
 pub mod notes;
 pub mod object;
 pub mod objects;
@@ -62,7 +64,9 @@ mod returning;
 pub mod spans;
 mod upload;
 
-use objects::{Dates, Naming, Plan};
+use lines::Lines;
+use naming::Naming;
+use objects::{Dates, Plan};
 
 /// The key's partitions, where the user gives only a prefix: Hive style, event time in UTC.
 pub const DEFAULT_PARTITIONS: &str = "year=%Y/month=%m/day=%d/hour=%H/";
@@ -124,6 +128,18 @@ pub struct Config {
     pub bucket: String,
     /// Key up to the object's own name, with dates in event time, e.g. `logs/year=%Y/month=%m/day=%d/hour=%H/`.
     pub key: Template,
+    /// Whether `key` is the whole key of an object instead, its dates being those of the object's first record.
+    pub is_whole_key: bool,
+    /// With a whole key that names nothing of an object's own: whether it stays so. See [`naming`].
+    pub is_static_path: bool,
+    /// What becomes of records.
+    pub lines: Lines,
+    /// Media type of objects; none = that of the compression.
+    pub content_type: Option<String>,
+    /// `Content-Encoding` of objects.
+    pub content_encoding: Option<String>,
+    /// Canned access control list, e.g. `bucket-owner-full-control`.
+    pub canned_acl: Option<String>,
     /// Compression.
     pub compression: Compression,
     /// Compression level; none = [`compress::GZIP_LEVEL_DEFAULT`] or [`compress::ZSTD_LEVEL_DEFAULT`].
@@ -158,6 +174,12 @@ impl Config {
         Self {
             bucket: bucket.into(),
             key,
+            is_whole_key: false,
+            is_static_path: false,
+            lines: Lines::default(),
+            content_type: None,
+            content_encoding: None,
+            canned_acl: None,
             compression: Compression::default(),
             compression_level: None,
             object_bytes_max: OBJECT_BYTES_DEFAULT,
@@ -180,7 +202,11 @@ pub async fn run(config: Config, ctx: Context) -> Result<(), Error> {
     let plan = Plan {
         key: config.key.clone(),
         dates: Dates::Event,
-        naming: Naming::sequence(&ctx.instance, &ctx.name),
+        naming: match config.is_whole_key {
+            true => Naming::whole(&ctx.instance, &ctx.name, config.is_static_path),
+            false => Naming::sequence(&ctx.instance, &ctx.name),
+        },
+        lines: config.lines.clone(),
         compression: config.compression,
         compression_level: config.compression_level,
         object_bytes_max: config.object_bytes_max,

@@ -11,6 +11,7 @@ const OTHERS: u64 = 256;
 pub fn wanted(sources: &[Config]) -> u64 {
     let connections = sources.iter().map(|source| match &source.kind {
         Kind::Forward(config) => config.connections_max as u64,
+        Kind::Tcp(config) => config.connections_max as u64,
         Kind::Lines(_) => 1,
     });
     OTHERS + connections.sum::<u64>()

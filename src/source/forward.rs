@@ -17,7 +17,6 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,11 +24,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use self::room::Room;
 use self::unix::SocketFile;
+use super::listen::{ACCEPT_PAUSE, Activity, DRAIN_CHECK_INTERVAL, accept_tcp, accepted, bind_tcp, is_true, log_panic};
 use super::{BindError, Intakes, RunError, now_ns};
 use crate::decode::Limits;
 use crate::redact::Secret;
@@ -37,12 +37,6 @@ use crate::telemetry::sparing::Sparing;
 
 /// How long a peer may take for TLS and the handshake, and for taking a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a drain looks whether it is over. Long enough for what is in the accept queue to be accepted.
-const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Pause after a failed accept (out of file descriptors), so as not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A forward source.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,15 +151,6 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     Ok(bound)
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
-    let listen = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    listen().map_err(|source| BindError::Bind { what: format!("tcp {address}"), source })
-}
-
 /// Heartbeats are a courtesy: without their socket, logs still flow.
 fn bind_udp(tcp: &std::net::TcpListener) -> Option<std::net::UdpSocket> {
     let listen = || {
@@ -194,45 +179,6 @@ impl<I> Shared<I> {
     fn new(config: Config, intakes: I, closing: watch::Receiver<bool>, patience: Duration) -> Self {
         let room = Room::new(config.frame_bytes_max, patience);
         Self { config, intakes, activity: Activity::new(), room, refusals: Mutex::default(), closing, patience }
-    }
-}
-
-/// When something last arrived, and who is still at work on it.
-struct Activity {
-    start: Instant,
-    last_ms: AtomicU64,
-    at_work: AtomicUsize,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), last_ms: AtomicU64::new(0), at_work: AtomicUsize::new(0) }
-    }
-
-    /// Something arrived; called once a read.
-    fn touch(&self) {
-        self.last_ms.fetch_max(self.start.elapsed().as_millis() as u64, Relaxed);
-    }
-
-    /// While the guard lives, nobody is quiet: a chunk waits for room, so what comes after it is not read.
-    fn work(&self) -> Work<'_> {
-        self.at_work.fetch_add(1, Relaxed);
-        Work(self)
-    }
-
-    fn is_quiet_for(&self, quiet: Duration) -> bool {
-        let since = self.start.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Relaxed)));
-        self.at_work.load(Relaxed) == 0 && since >= quiet
-    }
-}
-
-/// See [`Activity::work`].
-struct Work<'a>(&'a Activity);
-
-impl Drop for Work<'_> {
-    fn drop(&mut self) {
-        self.0.touch();
-        self.0.at_work.fetch_sub(1, Relaxed);
     }
 }
 
@@ -312,21 +258,6 @@ pub async fn run<I: Intakes>(
     Ok(())
 }
 
-/// Waits until a flag turns true; a sender that is gone will not turn it any more.
-pub(super) async fn is_true(flag: &mut watch::Receiver<bool>) {
-    if flag.wait_for(|&is_true| is_true).await.is_err() {
-        pending::<()>().await;
-    }
-}
-
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!("a connection's task panicked");
-    }
-}
-
 /// Whether one more connection is served. If not, one that only blocks the way is given up for the next.
 fn has_room<I: Intakes>(connections: &JoinSet<()>, shared: &Shared<I>, peer: Peer) -> bool {
     let connections_max = shared.config.connections_max;
@@ -342,25 +273,9 @@ fn has_room<I: Intakes>(connections: &JoinSet<()>, shared: &Shared<I>, peer: Pee
     false
 }
 
-async fn accept_tcp(listener: Option<&TcpListener>) -> Option<(tokio::net::TcpStream, SocketAddr)> {
-    let Some(listener) = listener else { return pending().await };
-    accepted(listener.accept().await).await
-}
-
 async fn accept_unix(listener: Option<&UnixListener>) -> Option<tokio::net::UnixStream> {
     let Some(listener) = listener else { return pending().await };
     accepted(listener.accept().await).await.map(|(stream, _)| stream)
-}
-
-async fn accepted<T>(result: io::Result<T>) -> Option<T> {
-    match result {
-        Ok(accepted) => Some(accepted),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
 }
 
 /// Any datagram is answered by one zero byte, as fluentd does.

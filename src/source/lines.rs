@@ -25,6 +25,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::buffer::character_boundary;
 use self::buffer::{LineBuffer, Lines};
 use self::follow::Follower;
 use super::{BindError, Intake as _, Intakes, RunError, now_ns};
@@ -172,7 +173,7 @@ pub async fn run<I: Intakes>(
                 }
                 last = Instant::now();
             }
-            () = super::forward::is_true(&mut draining), if !is_draining => {
+            () = super::listen::is_true(&mut draining), if !is_draining => {
                 is_draining = true;
                 ending.store(true, Relaxed);
             }

@@ -55,10 +55,12 @@ pub enum Reason {
     Joined,
     /// Filtered: its message came again because the acknowledgement did not arrive; it was taken in before.
     Duplicate,
+    /// Filtered: a line of this process's own log, which came back to it.
+    OwnLog,
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = Reason::Duplicate as usize + 1;
+pub const REASONS: usize = Reason::OwnLog as usize + 1;
 
 /// What becomes of a record for a given reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,7 @@ impl Reason {
         Self::Sampled,
         Self::Joined,
         Self::Duplicate,
+        Self::OwnLog,
     ];
 
     /// The label in metrics and logs.
@@ -127,13 +130,14 @@ impl Reason {
             Self::Sampled => "sampled",
             Self::Joined => "joined",
             Self::Duplicate => "repeated",
+            Self::OwnLog => "own_log",
         }
     }
 
     /// Filtered, rejected or dropped.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::Rule | Self::Sampled | Self::Joined | Self::Duplicate => Fate::Filtered,
+            Self::Rule | Self::Sampled | Self::Joined | Self::Duplicate | Self::OwnLog => Fate::Filtered,
             Self::Oversize | Self::TooOld | Self::TooNew | Self::Expired | Self::Refused => Fate::Rejected,
             Self::JournalFull
             | Self::MalformedEntry

@@ -25,6 +25,7 @@ mod fault_table;
 mod faults;
 mod follow;
 mod hostile;
+mod inputs;
 mod journal;
 mod kill;
 mod million;

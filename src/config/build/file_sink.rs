@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Builder;
-use super::sink::{S3_KEY, compression};
+use super::s3_sink::{S3_KEY, compression};
 use crate::config::document::Path;
 use crate::config::raw::sink as raw_sink;
 use crate::sink::file;
@@ -39,7 +39,7 @@ impl Builder<'_> {
                 file::Layout::Firehose { stream }
             }
             raw_sink::Layout::S3 => file::Layout::S3 {
-                key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY)),
+                key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY), None),
                 compression: compression(raw.compression),
             },
         };
@@ -65,14 +65,14 @@ impl Builder<'_> {
     }
 
     /// An object's key before its own name, at most 1,024 bytes together.
-    pub(super) fn object_key(&mut self, path: &Path, text: &str) -> Template {
+    pub(super) fn object_key(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
         if text.len() > 900 {
             self.refuse(path, "must be at most 900 bytes, which leaves room for the object's own name");
         }
         if text.starts_with('/') {
             self.refuse(path, "must not begin with `/`: S3 would make a folder without a name");
         }
-        self.template(path, text)
+        self.template_with(path, text, delimiters)
     }
 
     pub(super) fn check_delivery_stream(&mut self, path: &Path, name: &str) {

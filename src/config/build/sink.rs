@@ -2,51 +2,35 @@
 
 use std::time::Duration;
 
-use super::{Builder, HOUR, MIB, SECOND, is_name};
+use super::{Builder, HOUR, SECOND, is_name};
 use crate::config::document::Path;
 use crate::config::problem::must_be_one_of;
 use crate::config::quantity::{Period, Size};
 use crate::config::raw::{self, sink as raw_sink};
 use crate::journal::block::SINKS_MAX;
 use crate::sink::template::Template;
-use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, s3, unsupported};
+use crate::sink::{self, Kind, Oversize, aws, cloudwatch_logs, firehose, retry, unsupported};
 
-const KIB: u64 = 1 << 10;
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// Hive partitions by event time.
-pub const S3_KEY: &str = "year=%Y/month=%m/day=%d/hour=%H/";
 /// What `PutRetentionPolicy` takes.
 const RETENTION_DAYS: [i32; 22] =
     [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
-const STORAGE_CLASSES: [&str; 8] = [
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "GLACIER_IR",
-];
 /// `PutLogEvents`: 1 MiB, 10,000 events.
 const LOGS_BATCH_BYTES_MAX: u64 = 1_048_576;
 /// `PutRecordBatch`: 4 MiB, 500 records of at most 1,000 KiB.
 const FIREHOSE_BATCH_BYTES_MAX: u64 = 4 << 20;
 const FIREHOSE_RECORD_BYTES_MAX: u64 = 1_024_000;
 const FIREHOSE_RECORD_BYTES: u64 = 64 << 10;
-/// S3: the least part of a multipart upload, the largest single put.
-const S3_PART_BYTES_MIN: u64 = 5 << 20;
-const S3_OBJECT_BYTES_MAX: u64 = 5 << 30;
-
 /// The keys that all AWS sinks have.
-struct AwsKeys {
-    region: Option<String>,
-    endpoint_url: Option<String>,
-    role_arn: Option<String>,
-    external_id: Option<String>,
-    use_fips: Option<bool>,
-    use_dual_stack: Option<bool>,
+pub(super) struct AwsKeys {
+    pub(super) region: Option<String>,
+    pub(super) endpoint_url: Option<String>,
+    pub(super) role_arn: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) use_fips: Option<bool>,
+    pub(super) use_dual_stack: Option<bool>,
 }
 
 impl Builder<'_> {
@@ -170,75 +154,7 @@ impl Builder<'_> {
         }
     }
 
-    fn s3(&mut self, table: &Path, raw: raw_sink::S3) -> s3::Config {
-        let aws = AwsKeys {
-            region: raw.region,
-            endpoint_url: raw.endpoint_url,
-            role_arn: raw.role_arn,
-            external_id: raw.external_id,
-            use_fips: raw.use_fips,
-            use_dual_stack: raw.use_dual_stack,
-        };
-        let bucket = self.required(table, "bucket", raw.bucket, "must be the name of a bucket");
-        self.check_bucket(&table.key("bucket"), &bucket);
-        let compression = compression(raw.compression);
-        let server_side_encryption = self.choice(
-            table,
-            "server_side_encryption",
-            raw.server_side_encryption,
-            &["AES256", "aws:kms", "aws:kms:dsse"],
-        );
-        let kms_key_id = self.not_empty(table, "kms_key_id", raw.kms_key_id);
-        if kms_key_id.is_some() && server_side_encryption.as_deref() == Some("AES256") {
-            self.refuse(&table.key("kms_key_id"), "must not be set with `server_side_encryption = \"AES256\"`");
-        }
-        let implied = kms_key_id.is_some().then(|| "aws:kms".to_owned());
-        let checksums = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"];
-        s3::Config {
-            bucket,
-            key: self.object_key(&table.key("key"), raw.key.as_deref().unwrap_or(S3_KEY)),
-            compression,
-            compression_level: self.compression_level(
-                &table.key("compression_level"),
-                raw.compression_level,
-                compression,
-            ),
-            object_bytes_max: self.bytes(
-                table,
-                "object_bytes_max",
-                raw.object_bytes_max,
-                s3::OBJECT_BYTES_DEFAULT,
-                KIB,
-                S3_OBJECT_BYTES_MAX,
-            ),
-            object_age_max: self.period(table, "object_age_max", raw.object_age_max, 300 * SECOND, SECOND, DAY),
-            open_objects_max: self.count(
-                table,
-                "open_objects_max",
-                raw.open_objects_max,
-                s3::OPEN_OBJECTS_DEFAULT as u64,
-                1,
-                1024,
-            ),
-            part_bytes: self.bytes_usize(
-                table,
-                "part_bytes",
-                raw.part_bytes,
-                S3_PART_BYTES_MIN,
-                S3_PART_BYTES_MIN,
-                512 * MIB,
-            ),
-            storage_class: self.choice(table, "storage_class", raw.storage_class, &STORAGE_CLASSES),
-            server_side_encryption: server_side_encryption.or(implied),
-            kms_key_id,
-            checksum: self.choice(table, "checksum", raw.checksum, &checksums),
-            concurrency: self.count(table, "concurrency", raw.concurrency, 4, 1, 64),
-            retry: self.retry(table, raw.retry),
-            aws: self.aws(table, aws),
-        }
-    }
-
-    fn retry(&mut self, sink: &Path, raw: Option<raw_sink::Retry>) -> retry::Config {
+    pub(super) fn retry(&mut self, sink: &Path, raw: Option<raw_sink::Retry>) -> retry::Config {
         let table = sink.key("retry");
         let raw = raw.unwrap_or_default();
         let default = retry::Config::default();
@@ -272,7 +188,7 @@ impl Builder<'_> {
         }
     }
 
-    fn aws(&mut self, table: &Path, keys: AwsKeys) -> aws::Config {
+    pub(super) fn aws(&mut self, table: &Path, keys: AwsKeys) -> aws::Config {
         if let Some(region) = &keys.region
             && (region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
         {
@@ -312,30 +228,14 @@ impl Builder<'_> {
         known
     }
 
-    fn compression_level(
-        &mut self,
-        path: &Path,
-        level: Option<crate::config::quantity::Count>,
-        compression: s3::Compression,
-    ) -> Option<i32> {
-        let level = level?;
-        let (low, high) = match compression {
-            s3::Compression::Gzip => (0, 9),
-            s3::Compression::Zstd => (1, 22),
-            s3::Compression::None => {
-                self.refuse(path, "must not be set with `compression = \"none\"`");
-                return None;
-            }
-        };
-        if !(low..=high).contains(&level.0) {
-            self.refuse(path, format!("must be between {low} and {high} for this compression"));
-            return None;
-        }
-        i32::try_from(level.0).ok()
-    }
-
     /// One of the words that the service knows.
-    fn choice(&mut self, table: &Path, key: &str, value: Option<String>, allowed: &[&str]) -> Option<String> {
+    pub(super) fn choice(
+        &mut self,
+        table: &Path,
+        key: &str,
+        value: Option<String>,
+        allowed: &[&str],
+    ) -> Option<String> {
         let value = value?;
         if !allowed.contains(&value.as_str()) {
             self.refuse(&table.key(key), must_be_one_of(&value, allowed));
@@ -343,7 +243,7 @@ impl Builder<'_> {
         Some(value)
     }
 
-    fn not_empty(&mut self, table: &Path, key: &str, value: Option<String>) -> Option<String> {
+    pub(super) fn not_empty(&mut self, table: &Path, key: &str, value: Option<String>) -> Option<String> {
         let value = value?;
         if value.is_empty() {
             self.refuse(&table.key(key), "must not be empty");
@@ -352,7 +252,23 @@ impl Builder<'_> {
     }
 
     pub(super) fn template(&mut self, path: &Path, text: &str) -> Template {
-        match Template::parse(text) {
+        self.template_with(path, text, None)
+    }
+
+    /// A name that is the same for many records: not made from what one object has of its own.
+    pub(super) fn template_with(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
+        let template = self.any_template(path, text, delimiters);
+        if template.names_objects() {
+            self.refuse(path, "must not hold `{uuid}` or `{index}`: these are for `object_key`");
+        }
+        if template.has_fractions() {
+            self.refuse(path, "must not hold fractions of a second: each record would have a name of its own");
+        }
+        template
+    }
+
+    pub(super) fn any_template(&mut self, path: &Path, text: &str, delimiters: Option<&str>) -> Template {
+        match Template::parse_with(text, delimiters) {
             Ok(template) => template,
             Err(error) => {
                 self.refuse(path, format!("must be a template: {error}"));
@@ -373,13 +289,5 @@ fn oversize(raw: Option<raw_sink::Oversize>) -> Oversize {
     match raw {
         None | Some(raw_sink::Oversize::Truncate) => Oversize::Truncate,
         Some(raw_sink::Oversize::Reject) => Oversize::Reject,
-    }
-}
-
-pub(super) fn compression(raw: Option<raw_sink::Compression>) -> s3::Compression {
-    match raw {
-        None | Some(raw_sink::Compression::Gzip) => s3::Compression::Gzip,
-        Some(raw_sink::Compression::Zstd) => s3::Compression::Zstd,
-        Some(raw_sink::Compression::None) => s3::Compression::None,
     }
 }

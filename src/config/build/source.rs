@@ -9,11 +9,13 @@ use super::{Builder, MIB, is_name};
 use crate::config::document::Path;
 use crate::config::raw;
 use crate::redact::Secret;
-use crate::source::{self, Kind, forward, lines};
+use crate::source::{self, Kind, forward, lines, tcp};
 
 /// `sun_path` holds 108 bytes with its terminating zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 const KIB: u64 = 1 << 10;
+/// Bytes of what ends a text over TCP.
+const SEPARATOR_BYTES_MAX: usize = 64;
 
 impl Builder<'_> {
     pub(super) fn sources(&mut self, raw: raw::Named<raw::source::Source>, hostname: &str) -> Vec<source::Config> {
@@ -29,6 +31,7 @@ impl Builder<'_> {
             let kind = match source {
                 raw::source::Source::Forward(forward) => Kind::Forward(self.forward(&table, *forward, hostname)),
                 raw::source::Source::Lines(lines) => Kind::Lines(self.lines(&table, lines)),
+                raw::source::Source::Tcp(tcp) => Kind::Tcp(self.tcp(&table, &name, tcp)),
             };
             sources.push(source::Config { name, kind });
         }
@@ -74,17 +77,21 @@ impl Builder<'_> {
 
     /// Default address unless there is a unix socket.
     fn listen(&mut self, table: &Path, listen: Option<String>) -> Option<SocketAddr> {
-        let path = table.key("listen");
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::config::FORWARD_PORT));
-        let Some(text) = listen else {
-            return (!self.is_set(&table.key("unix_path"))).then_some(default);
-        };
+        match listen {
+            Some(text) => self.address(&table.key("listen"), &text),
+            None => (!self.is_set(&table.key("unix_path"))).then_some(default),
+        }
+    }
+
+    /// Warns of one that others can reach.
+    fn address(&mut self, path: &Path, text: &str) -> Option<SocketAddr> {
         let numeric = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
-            None => text,
+            None => text.to_owned(),
         };
         let Ok(address) = numeric.parse::<SocketAddr>() else {
-            self.refuse(&path, "must be an address and a port, such as \"127.0.0.1:24224\" or \"[::1]:24224\"");
+            self.refuse(path, "must be an address and a port, such as \"127.0.0.1:24224\" or \"[::1]:24224\"");
             return None;
         };
         if !address.ip().is_loopback() {
@@ -203,6 +210,42 @@ impl Builder<'_> {
         lines::Config { input, follow, from_end, tag: raw.tag.unwrap_or(default_tag), line_bytes_max }
     }
 
+    fn tcp(&mut self, table: &Path, name: &str, raw: raw::source::Tcp) -> tcp::Config {
+        let default = tcp::Config::default();
+        let listen = raw.listen.and_then(|text| self.address(&table.key("listen"), &text));
+        let format = match raw.format {
+            Some(raw::source::Format::Json) | None => tcp::Format::Json,
+            Some(raw::source::Format::None) => tcp::Format::None,
+        };
+        let separator = table.key("separator");
+        if format == tcp::Format::Json && raw.separator.is_some() {
+            self.refuse(&separator, "must not be set without `format = \"none\"`: objects need no separator");
+        }
+        let text = raw.separator.unwrap_or_else(|| "\n".to_owned());
+        if !(1..=SEPARATOR_BYTES_MAX).contains(&text.len()) {
+            self.refuse(&separator, format!("must be 1 to {SEPARATOR_BYTES_MAX} bytes"));
+        }
+        let connections = default.connections_max as u64;
+        tcp::Config {
+            listen: listen.unwrap_or(default.listen),
+            format,
+            // An empty one, which was refused, is found everywhere.
+            separator: if text.is_empty() { default.separator } else { text.into_bytes().into() },
+            tag: raw.tag.unwrap_or_else(|| name.to_owned()),
+            record_bytes_max: self.bytes_usize(table, "record_bytes_max", raw.record_bytes_max, MIB, KIB, 64 * MIB),
+            connections_max: self.count(table, "connections_max", raw.connections_max, connections, 1, 65_536),
+            source_address_key: self.field_name(table, "source_address_key", raw.source_address_key),
+        }
+    }
+
+    /// The name of a field to add, if there is to be one.
+    fn field_name(&mut self, table: &Path, key: &str, name: Option<String>) -> Option<String> {
+        if name.as_deref() == Some("") {
+            self.refuse(&table.key(key), "must be the name of a field");
+        }
+        name
+    }
+
     /// Two sources cannot have the same address, socket or standard input.
     fn refuse_shared_inputs(&mut self, sources: &[source::Config]) {
         let mut taken: HashMap<String, &str> = HashMap::new();
@@ -214,6 +257,8 @@ impl Builder<'_> {
                     let unix = forward.unix_path.as_ref().map(|path| ("unix_path", path.display().to_string()));
                     listen.into_iter().chain(unix).collect()
                 }
+                Kind::Tcp(tcp) if tcp.listen.port() != 0 => vec![("listen", tcp.listen.to_string())],
+                Kind::Tcp(_) => Vec::new(),
                 Kind::Lines(lines) => match &lines.input {
                     lines::Input::Stdin => vec![("path", "-".to_owned())],
                     lines::Input::File(_) => Vec::new(),

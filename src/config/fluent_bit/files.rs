@@ -1,9 +1,10 @@
 //! Where files come from: the file system, below a root that tests choose, or the contents that are built in for the names
-//! that our image has (`/fluent-bit/configs/*`, `/fluent-bit/parsers/*`).
+//! that our image has (`/fluent-bit/configs/*`, `/fluent-bit/parsers/*`, `/ecs/*`).
 
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use globset::GlobBuilder;
 
@@ -13,30 +14,87 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const MATCHES_MAX: usize = 256;
 
 /// Files of our image: used where the file system has none of this name.
-const BUILT_IN: &[(&str, &str)] = &[];
+const BUILT_IN: &[(&str, &str)] = &[
+    (
+        "/fluent-bit/configs/minimize-log-loss.conf",
+        include_str!("../../../image/fluent-bit/configs/minimize-log-loss.conf"),
+    ),
+    (
+        "/fluent-bit/configs/output-metrics-healthcheck.conf",
+        include_str!("../../../image/fluent-bit/configs/output-metrics-healthcheck.conf"),
+    ),
+    ("/fluent-bit/configs/parse-json.conf", include_str!("../../../image/fluent-bit/configs/parse-json.conf")),
+    (
+        "/fluent-bit/configs/plugin-and-storage-metrics-to-cloudwatch.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-and-storage-metrics-to-cloudwatch.conf"),
+    ),
+    (
+        "/fluent-bit/configs/plugin-metrics-parser.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-metrics-parser.conf"),
+    ),
+    (
+        "/fluent-bit/configs/plugin-metrics-to-cloudwatch.conf",
+        include_str!("../../../image/fluent-bit/configs/plugin-metrics-to-cloudwatch.conf"),
+    ),
+    ("/fluent-bit/parsers/parsers.conf", include_str!("../../../image/fluent-bit/parsers/parsers.conf")),
+    (
+        "/fluent-bit/parsers/parsers_ambassador.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_ambassador.conf"),
+    ),
+    ("/fluent-bit/parsers/parsers_cinder.conf", include_str!("../../../image/fluent-bit/parsers/parsers_cinder.conf")),
+    ("/fluent-bit/parsers/parsers_extra.conf", include_str!("../../../image/fluent-bit/parsers/parsers_extra.conf")),
+    ("/fluent-bit/parsers/parsers_java.conf", include_str!("../../../image/fluent-bit/parsers/parsers_java.conf")),
+    ("/fluent-bit/parsers/parsers_kafka.conf", include_str!("../../../image/fluent-bit/parsers/parsers_kafka.conf")),
+    ("/fluent-bit/parsers/parsers_mult.conf", include_str!("../../../image/fluent-bit/parsers/parsers_mult.conf")),
+    (
+        "/fluent-bit/parsers/parsers_multiline.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_multiline.conf"),
+    ),
+    (
+        "/fluent-bit/parsers/parsers_openstack.conf",
+        include_str!("../../../image/fluent-bit/parsers/parsers_openstack.conf"),
+    ),
+    ("/ecs/amazon-es.conf", include_str!("../../../image/ecs/amazon-es.conf")),
+    ("/ecs/cloudwatch.conf", include_str!("../../../image/ecs/cloudwatch.conf")),
+    ("/ecs/ecs-metadata.conf", include_str!("../../../image/ecs/ecs-metadata.conf")),
+    ("/ecs/filter-parser.conf", include_str!("../../../image/ecs/filter-parser.conf")),
+    ("/ecs/firehose.conf", include_str!("../../../image/ecs/firehose.conf")),
+    ("/ecs/input-forward.conf", include_str!("../../../image/ecs/input-forward.conf")),
+    ("/ecs/kinesis.conf", include_str!("../../../image/ecs/kinesis.conf")),
+    ("/ecs/s3.conf", include_str!("../../../image/ecs/s3.conf")),
+    ("/ecs/service.conf", include_str!("../../../image/ecs/service.conf")),
+    (
+        "/fluent-bit/configs/service-connect.conf",
+        include_str!("../../../image/fluent-bit/configs/service-connect.conf"),
+    ),
+];
 
 /// Where files come from.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// Absolute paths are looked for below this first.
     pub root: Option<PathBuf>,
+    /// A file that stands nowhere yet: its path and its text.
+    pub given: Option<(PathBuf, Arc<str>)>,
+    /// Where a file is looked for by its name alone, if it is nowhere else.
+    pub beside: Option<PathBuf>,
 }
 
 impl Files {
     /// The path in the file system for a path as written.
     pub fn place(&self, path: &Path) -> PathBuf {
-        match &self.root {
-            Some(root) if path.is_absolute() => {
-                let below = root.join(path.strip_prefix("/").unwrap_or(path));
-                if below.exists() { below } else { path.to_owned() }
-            }
-            _ => path.to_owned(),
+        if path.is_relative() {
+            return path.to_owned();
         }
+        let below = self.root.iter().map(|root| root.join(path.strip_prefix("/").unwrap_or(path)));
+        let named =
+            self.beside.iter().filter(|_| !path.exists()).filter_map(|beside| Some(beside.join(path.file_name()?)));
+        below.chain(named).find(|place| place.exists()).unwrap_or_else(|| path.to_owned())
     }
 
     /// Whether there is such a file.
     pub fn exists(&self, path: &Path) -> bool {
-        self.place(path).is_file() || built_in(path).is_some()
+        self.given(path).is_some() || self.place(path).is_file() || built_in(path).is_some()
     }
 
     /// The text of a file.
@@ -44,6 +102,9 @@ impl Files {
     /// # Errors
     /// In words, without the path.
     pub fn read(&self, path: &Path) -> Result<Cow<'static, str>, String> {
+        if let Some(text) = self.given(path) {
+            return Ok(Cow::Owned(text.to_owned()));
+        }
         let place = self.place(path);
         if !place.exists()
             && let Some(text) = built_in(path)
@@ -57,6 +118,10 @@ impl Files {
         let bytes = fs::read(&place).map_err(|error| error.to_string())?;
         let text = String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {}", error.utf8_error()))?;
         Ok(Cow::Owned(text))
+    }
+
+    fn given(&self, path: &Path) -> Option<&str> {
+        self.given.as_ref().filter(|(given, _)| given == path).map(|(_, text)| &**text)
     }
 
     /// The same file for two paths to it.
@@ -114,7 +179,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
-        let files = Files { root: Some(root.path().to_owned()) };
+        let files = Files { root: Some(root.path().to_owned()), ..Files::default() };
         let found = files.expand(Path::new("/etc/*/*.conf"));
         assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
         assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");

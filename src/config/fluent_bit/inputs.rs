@@ -123,9 +123,11 @@ fn tcp(translation: &mut Translation, section: &Section, node: &mut Node) {
     if let Some(entry) = section.get("separator").filter(|entry| !entry.value.is_empty()) {
         node.insert("separator", Node::text(unescape(&entry.value), entry.origin.clone()));
     }
-    if let Some(entry) = section.get("format").filter(|entry| !entry.value.is_empty()) {
-        node.insert("format", Node::text(entry.value.to_ascii_lowercase(), entry.origin.clone()));
-    }
+    let format = match section.get("format").filter(|entry| !entry.value.is_empty()) {
+        Some(entry) => Node::text(entry.value.to_ascii_lowercase(), entry.origin.clone()),
+        None => Node::text("json", section.origin.clone()),
+    };
+    node.insert("format", format);
 }
 
 /// `Listen` and `Port`, as one address.

@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 pub fn task(uri: &str) -> Result<Vec<(String, String)>, String> {
     let end = Instant::now() + TOTAL;
     loop {
-        let error = match get(&format!("{}/task", uri.trim_end_matches('/'))).and_then(|body| names(&body)) {
+        let error = match document(uri).and_then(|task| names(&task)) {
             Ok(names) => return Ok(names),
             Err(error) => error,
         };
@@ -35,9 +35,17 @@ pub fn task(uri: &str) -> Result<Vec<(String, String)>, String> {
     }
 }
 
+/// The task's document, asked for once.
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn document(uri: &str) -> Result<serde_json::Value, String> {
+    let body = get(&format!("{}/task", uri.trim_end_matches('/')))?;
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
+}
+
 /// What the init process makes of the document.
-fn names(body: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let task: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+fn names(task: &serde_json::Value) -> Result<Vec<(String, String)>, String> {
     let text = |key: &str| task.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let arn = text("TaskARN");
     if arn.is_empty() {
@@ -88,14 +96,14 @@ mod tests {
         let body =
             br#"{"Cluster":"arn:aws:ecs:us-west-2:1:cluster/demo","TaskARN":"arn:aws:ecs:us-west-2:1:task/demo/0b69",
             "Family":"web","Revision":"7","AvailabilityZone":"us-west-2a","Containers":[]}"#;
-        let names = names(body).unwrap();
+        let names = names(&serde_json::from_slice(body).unwrap()).unwrap();
         let value = |name: &str| names.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         assert_eq!(value("ECS_CLUSTER"), Some("demo"));
         assert_eq!(value("ECS_TASK_ID"), Some("0b69"));
         assert_eq!(value("AWS_REGION"), Some("us-west-2"));
         assert_eq!(value("ECS_TASK_DEFINITION"), Some("web:7"));
         assert_eq!(value("ECS_LAUNCH_TYPE"), None);
-        assert!(super::names(b"\"not found\"").is_err());
+        assert!(super::names(&serde_json::json!("not found")).is_err());
     }
 
     #[test]

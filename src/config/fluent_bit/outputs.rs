@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use super::section::{Entry, Section};
+use super::section::{Entry, Section, place};
 use super::service::Service;
 use super::table::{self, Stage};
 use super::translate::{Translation, append, period, table as table_of};
 use crate::config::document::{Node, Origin, Value};
-use crate::config::problem::Problem;
 
 mod cloudwatch;
 mod s3;
@@ -87,16 +86,25 @@ pub fn outputs(translation: &mut Translation, sections: &[Section], service: &Se
     translation.usable_output = is_usable;
 }
 
-/// That a configuration without any output to use is refused.
+/// That a configuration of which no output can be used is refused. One without any output runs, as in Fluent Bit: it leaves
+/// all records out.
 pub fn refuse_if_useless(translation: &mut Translation, sections: &[Section]) {
     if translation.usable_output {
         return;
     }
     let mut outputs = sections.iter().filter(|section| section.name == "OUTPUT" && !is_health_check(section));
-    let text = "there is no output that can be used: every record would be lost; must have one of cloudwatch_logs, cloudwatch, kinesis_firehose, firehose, s3, forward, file, stdout or null, or MESHLENS_FALLBACK";
-    match outputs.next() {
-        Some(section) => translation.refuse(section, text),
-        None => translation.problems.push(Problem::of_place(translation.tree.origin.clone(), text)),
+    if let Some(section) = outputs.next() {
+        let text = "there is no output that can be used: every record would be lost; must have one of cloudwatch_logs, cloudwatch, kinesis_firehose, firehose, s3, forward, file, stdout or null, or MESHLENS_FALLBACK";
+        return translation.refuse(section, text);
+    }
+    let origin = translation.tree.origin.clone();
+    translation.warnings.push(format!("{}: there is no [OUTPUT]: all records are left out", place(&origin)));
+    if translation.tree.get("sink").is_none() {
+        let mut sink = Node::table(origin.clone());
+        sink.insert("type", Node::text("discard", origin.clone()));
+        insert_sink(translation, "none", sink);
+        let rule = table_of("drop", Node::new(Value::Bool(true), origin));
+        append(&mut translation.tree, "route", rule);
     }
 }
 
@@ -180,7 +188,11 @@ fn required(translation: &mut Translation, section: &Section, key: &str, node: &
         return;
     }
     match section.get(key) {
-        Some(entry) => translation.refuse_entry(section, entry, "is empty, since its variables are not set"),
+        Some(entry) if entry.value.is_empty() => {
+            translation.refuse_entry(section, entry, "is empty, since its variables are not set");
+        }
+        // Refused for what it is.
+        Some(_) => {}
         None => translation.refuse(section, &format!("needs `{key}`")),
     }
 }

@@ -6,7 +6,7 @@ use super::section::Section;
 use super::table::service::{MULTILINE_PARSER, PARSER, SERVICE};
 use super::translate::{Translation, period};
 use super::values;
-use crate::config::document::{Node, Origin, Value};
+use crate::config::document::{Node, Origin, Path, Value};
 
 /// What inputs and outputs need to know of `[SERVICE]`.
 #[derive(Clone, Debug, Default)]
@@ -151,5 +151,51 @@ pub fn parsers(translation: &mut Translation, sections: &[Section]) {
         let mut table = translation.tree.remove(kind).unwrap_or_else(|| Node::table(section.origin.clone()));
         table.insert(&name.value, node);
         translation.tree.insert(kind, table);
+    }
+}
+
+/// Leaves out parsers that nothing names: the files of the image have many. Names that differ in letter case only are one, as
+/// in Fluent Bit.
+pub fn keep_used_parsers(tree: &mut Node) {
+    const PARSERS: [&str; 2] = ["parser", "multiline_parser"];
+    let known: Vec<String> =
+        PARSERS.iter().filter_map(|kind| tree.get(kind)).flat_map(Node::keys).map(str::to_owned).collect();
+    let mut used: Vec<String> = Vec::new();
+    for kind in ["filter", "source", "multiline_parser"] {
+        let users: Vec<&mut Node> = match tree.at_mut(&Path::root().key(kind)).map(|node| &mut node.value) {
+            Some(Value::List(list)) => list.iter_mut().collect(),
+            Some(Value::Table(entries)) => entries.iter_mut().map(|(_, node)| node).collect(),
+            _ => continue,
+        };
+        for user in users {
+            for key in PARSERS {
+                user.at_mut(&Path::root().key(key)).into_iter().for_each(|node| name_parsers(node, &known, &mut used));
+            }
+        }
+    }
+    for kind in PARSERS {
+        let Some(mut table) = tree.remove(kind) else { continue };
+        if let Value::Table(entries) = &mut table.value {
+            entries.retain(|(name, _)| used.contains(name));
+        }
+        if table.keys().next().is_some() {
+            tree.insert(kind, table);
+        }
+    }
+}
+
+/// Gives references to parsers the letter case of the parsers' own names, and notes them.
+fn name_parsers(node: &mut Node, known: &[String], used: &mut Vec<String>) {
+    match &mut node.value {
+        Value::List(list) => list.iter_mut().for_each(|node| name_parsers(node, known, used)),
+        Value::Text(text) => {
+            let same = |name: &&String| **name == *text;
+            let found = known.iter().find(same).or_else(|| known.iter().find(|name| name.eq_ignore_ascii_case(text)));
+            if let Some(name) = found {
+                text.clone_from(name);
+                used.push(name.clone());
+            }
+        }
+        _ => {}
     }
 }

@@ -127,6 +127,24 @@ pub struct S3 {
     pub bucket: Option<String>,
     /// Key up to the object's own name, a template with dates in event time. Default: `year=%Y/month=%m/day=%d/hour=%H/`.
     pub key: Option<String>,
+    /// The whole key of an object instead, a template: `{uuid}` is 8 characters of the object's own, `{index}` a number that rises, dates are those of its first record. Where it has neither, `-object` and 8 characters are appended, as Fluent Bit does. A leading `/` is left out. Default: none.
+    pub object_key: Option<String>,
+    /// With `object_key`: append nothing to it. Objects whose key is taken get a further one. Default: false.
+    pub static_path: Option<bool>,
+    /// The characters that part a tag into `{tag[0]}`, `{tag[1]}` and so on; empty parts do not count. Default: dots, and empty parts count.
+    pub tag_delimiters: Option<String>,
+    /// A member with the record's time, put first into each line. Default: none, as is `false`.
+    pub date_key: Option<String>,
+    /// How that is written. Default: `iso8601`.
+    pub date_format: Option<DateFormat>,
+    /// Store only this field's value, a text unescaped, instead of the whole record; records without it are stored whole. Default: the whole record.
+    pub log_key: Option<String>,
+    /// Media type of objects. Default: that of the compression.
+    pub content_type: Option<String>,
+    /// `Content-Encoding` of objects, such as `gzip`: clients then decompress them on the way. Default: none.
+    pub content_encoding: Option<String>,
+    /// Canned access control list, such as `bucket-owner-full-control`; needs `s3:PutObjectAcl`. Default: none.
+    pub canned_acl: Option<String>,
     /// How objects are compressed. Default: `gzip`.
     pub compression: Option<Compression>,
     /// Compression level. Default: the library's. Limits: 0 to 9 for gzip, 1 to 22 for zstd.
@@ -194,6 +212,22 @@ pub enum Layout {
     Firehose,
     /// `DIR/KEY…`, objects as the S3 sink writes them.
     S3,
+}
+
+/// How a date is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateFormat {
+    /// `"2026-11-28T12:00:00.123456Z"`.
+    Iso8601,
+    /// `"2026-11-28 12:00:00.123456"`.
+    JavaSqlTimestamp,
+    /// Seconds since 1970.
+    Epoch,
+    /// Milliseconds since 1970.
+    EpochMs,
+    /// Seconds since 1970 with a fraction.
+    Double,
 }
 
 /// Compression of objects.

@@ -14,6 +14,8 @@ pub enum Source {
     Forward(Box<Forward>),
     /// Lines of standard input or of a file.
     Lines(Lines),
+    /// Text or JSON over TCP, one record after the other.
+    Tcp(Tcp),
 }
 
 /// Fluent Forward over TCP (with UDP heartbeats), a unix socket, or both.
@@ -88,6 +90,36 @@ pub struct Lines {
     pub tag: Option<String>,
     /// Longer lines are cut to this, as a size, and counted as truncated. Default: 1MiB. Limits: 1KiB to 64MiB.
     pub line_bytes_max: Option<Size>,
+}
+
+/// Text or JSON over TCP, one record after the other, as Fluent Bit's `tcp` input takes it. Nothing is answered.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tcp {
+    /// Address and port. An address other than loopback is reachable from outside the task, and gives a warning. Default: `127.0.0.1:5170`.
+    pub listen: Option<String>,
+    /// What comes: `json` is objects, whose members become the fields; `none` is text, which becomes the field `log`. Default: `json`.
+    pub format: Option<Format>,
+    /// With `none`: what ends a text. Default: a newline.
+    pub separator: Option<String>,
+    /// Tag of the records. Default: the source's name.
+    pub tag: Option<String>,
+    /// Longer texts are cut to this, larger objects dropped, as a size; both are counted. Default: 1MiB. Limits: 1KiB to 64MiB.
+    pub record_bytes_max: Option<Size>,
+    /// Connections open at once; more are closed at once, with a warning. Default: 256. Limits: 1 to 65536.
+    pub connections_max: Option<Count>,
+    /// A field to add with the address of the peer. Default: none.
+    pub source_address_key: Option<String>,
+}
+
+/// What comes over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Objects, one after the other.
+    Json,
+    /// Text.
+    None,
 }
 
 /// Permission bits: a whole number, or text with octal digits.

@@ -3,7 +3,7 @@
 //! A JSON string's value is taken as it is escaped in the line: what is already escaped needs no second look when it is put
 //! into the request's JSON. Its size then counts the escapes, which is never less than what the service counts.
 
-use memchr::memchr2;
+use crate::record::scan;
 
 /// A message as it stands in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,9 @@ pub(super) struct Message {
 /// all of it.
 pub(super) fn message(line: &[u8], key: Option<&[u8]>) -> Message {
     let whole = Message { start: 0, len: line.len(), escaped: false };
-    let Some((start, end)) = key.and_then(|key| field(line, key)) else { return whole };
-    match &line[start..end] {
+    let Some(value) = key.and_then(|key| scan::member(line, key)) else { return whole };
+    let start = value.start;
+    match &line[value] {
         b"null" | b"\"\"" | b"" => whole,
         [b'"', inside @ .., b'"'] if has_odd_surrogate(inside) => whole,
         [b'"', inside @ .., b'"'] => Message { start: start + 1, len: inside.len(), escaped: true },
@@ -89,82 +90,6 @@ fn has_odd_surrogate(text: &[u8]) -> bool {
         at = (backslash + len).min(text.len());
     }
     false
-}
-
-/// Where the value of a field of a JSON object stands, without descending into others. None if the line is not such an object.
-fn field(line: &[u8], key: &[u8]) -> Option<(usize, usize)> {
-    let mut at = skip_blanks(line, 0);
-    if line.get(at) != Some(&b'{') {
-        return None;
-    }
-    at = skip_blanks(line, at + 1);
-    while line.get(at) == Some(&b'"') {
-        let name_end = skip_string(line, at)?;
-        let name = &line[at + 1..name_end - 1];
-        at = skip_blanks(line, name_end);
-        if line.get(at) != Some(&b':') {
-            return None;
-        }
-        let start = skip_blanks(line, at + 1);
-        let end = skip_value(line, start)?;
-        if name == key {
-            return Some((start, end));
-        }
-        at = skip_blanks(line, end);
-        if line.get(at) != Some(&b',') {
-            return None;
-        }
-        at = skip_blanks(line, at + 1);
-    }
-    None
-}
-
-fn skip_blanks(line: &[u8], mut at: usize) -> usize {
-    while matches!(line.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-        at += 1;
-    }
-    at
-}
-
-/// One past the closing quote of the string that begins at `at`.
-fn skip_string(line: &[u8], at: usize) -> Option<usize> {
-    let mut at = at + 1;
-    loop {
-        let found = at + memchr2(b'"', b'\\', line.get(at..)?)?;
-        if line[found] == b'"' {
-            return Some(found + 1);
-        }
-        at = found + 2;
-    }
-}
-
-/// One past the value that begins at `at`.
-fn skip_value(line: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    loop {
-        match *line.get(at)? {
-            b'"' => {
-                at = skip_string(line, at)?;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b']' if depth > 0 => {
-                depth -= 1;
-                at += 1;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-            // The end of a number or word.
-            b',' | b'}' | b']' | b' ' | b'\t' if depth == 0 => return Some(at),
-            _ => at += 1,
-        }
-    }
 }
 
 #[cfg(test)]

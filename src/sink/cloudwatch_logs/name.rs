@@ -91,7 +91,7 @@ impl Names {
             partition_keys: &self.partition_keys,
             metadata: &self.rendered_with,
             hostname: &self.hostname,
-            time_ms,
+            time_ns: time_ms.saturating_mul(1_000_000),
         };
         Target {
             group: allowed(&self.group.render(&scope), |c| c.is_ascii_alphanumeric() || "_-/.#".contains(c)),

@@ -86,7 +86,7 @@ pub(crate) fn block(lines: &[Line]) -> Block {
             block.partitions.len() - 1
         });
         block.index.push(Entry {
-            time_ns: line.time_ms * 1_000_000,
+            time_ns: line.time_ms.saturating_mul(1_000_000),
             sinks: line.sinks,
             end: block.bytes.len() as u32,
             partition: place as u32,

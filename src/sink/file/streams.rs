@@ -123,7 +123,7 @@ impl Streams {
                         partition_keys: &self.ctx.partition_keys,
                         metadata: &metadata,
                         hostname: &self.ctx.hostname,
-                        time_ms: entry.time_ms(),
+                        time_ns: entry.time_ns,
                     };
                     name.clear();
                     self.group.render_into(&scope, Style::Path, &mut name);

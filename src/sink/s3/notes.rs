@@ -2,8 +2,8 @@
 //! visible; and uploads that have begun, so that nobody pays for what is left of them.
 //!
 //! ```text
-//! object/KEY   version (1), compression (1), mark (8, little endian), first sequence, length of the prefix in KEY, further
-//!              keys taken, records (LEB128 each), spans (see `spans`)
+//! object/MARK/KEY   version (1), compression (1), mark (8, little endian), first sequence, length of the prefix in KEY, further
+//!              keys taken, records (LEB128 each), spans (see `spans`); MARK, since several objects may be meant for one KEY
 //! upload/ID    version (1), key          ID: of the multipart upload; in a directory, the key again
 //! ```
 //!
@@ -60,12 +60,12 @@ impl Notes {
     /// Fixes what an object holds, before it may become visible under the first of its further keys that is not `taken`.
     pub async fn fix(&self, object: &Identity, cut: &Cut, taken: u32) {
         let value = encode(object, cut.records, &cut.spans, taken);
-        self.settler.put_note(&format!("{OBJECT}{}", object.key), value).await;
+        self.settler.put_note(&name_of(object), value).await;
     }
 
     /// The records of that object are settled.
     pub fn forget(&self, object: &Identity) {
-        self.settler.remove_note(&format!("{OBJECT}{}", object.key));
+        self.settler.remove_note(&name_of(object));
     }
 
     /// An upload begins.
@@ -81,10 +81,15 @@ impl Notes {
     }
 }
 
+/// What the note about an object is known by.
+fn name_of(object: &Identity) -> String {
+    format!("{OBJECT}{:016x}/{}", object.mark, object.key)
+}
+
 /// The objects that were planned before the start and are not settled.
 pub fn planned(reader: &Reader) -> Vec<Planned> {
     let of_objects = reader.notes().into_iter().filter_map(|(name, value)| {
-        let key = name.strip_prefix(OBJECT)?;
+        let (_mark, key) = name.strip_prefix(OBJECT)?.split_once('/')?;
         let planned = decode(key, &value);
         if planned.is_none() {
             tracing::error!(note = value.first(), "a note about an object cannot be read: it may be stored twice");

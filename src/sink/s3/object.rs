@@ -42,14 +42,31 @@ impl Identity {
         &self.key[self.name_at..]
     }
 
-    /// A further key, for when something else stands under the object's own: `-rN` before the suffix. The 0th is its own.
+    /// A further key, for when something else stands under the object's own: `-rN` before the suffix. The 0th is its own. From
+    /// the second on they hold the object's mark, which nobody else has: whole keys without anything of an object's own are
+    /// taken again and again.
     pub fn further_key(&self, nth: u32) -> String {
-        if nth == 0 {
-            return self.key.clone();
+        let (stem, suffix) = self.key.split_at(self.key.len() - suffix_bytes(&self.key));
+        match nth {
+            0 => self.key.clone(),
+            1 => format!("{stem}-r1{suffix}"),
+            _ => format!("{stem}-r{nth}-{:016x}{suffix}", self.mark),
         }
-        let stem = self.name().find(".ndjson").map_or(self.key.len(), |at| self.name_at + at);
-        format!("{}-r{nth}{}", &self.key[..stem], &self.key[stem..])
     }
+}
+
+/// The length of what a key ends with beside its name: `.ndjson.gz`, `.json`, `.gz`.
+fn suffix_bytes(key: &str) -> usize {
+    let name = &key[key.rfind('/').map_or(0, |slash| slash + 1)..];
+    let packed = [".gz", ".zst"].into_iter().find(|end| name.ends_with(end)).map_or(0, str::len);
+    let stem = &name[..name.len() - packed];
+    let is_word = |end: &str| {
+        (1..=6).contains(&end.len())
+            && end.starts_with(|c: char| c.is_ascii_alphabetic())
+            && end.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    let kind = stem.rfind('.').filter(|dot| *dot > 0 && is_word(&stem[dot + 1..])).map_or(0, |dot| stem.len() - dot);
+    packed + kind
 }
 
 /// What an object holds.

@@ -5,17 +5,11 @@
 //! follow each other into the same object are compressed with one call, and a prefix is rendered once a block for each
 //! partition and period of its dates, so that a record costs two comparisons beside its compression.
 //!
-//! ```text
-//! key  = prefix rendered at the record's time, values in path style
-//!      + INSTANCE-SINK-FIRST[-N].ndjson[.gz|.zst]        FIRST: sequence number of the block that began it, 16 hex digits;
-//!                                                        N: its first record's place in that block, unless that is 0
-//! ```
-//!
-//! The first record makes the name: no two objects share it, whatever was stored of its block before a restart. Objects
-//! whose cut was fixed before a restart take their records first, see [`super::returning`].
+//! A key is the prefix, rendered at the record's time, and the object's own name, or a template of its own ([`super::naming`]):
+//! then records go into one object whose keys differ only in dates and what is an object's own. The first record makes
+//! the name: no two objects share it, whatever was stored of its block before a restart. Objects whose cut was fixed before a restart take their records first, see [`super::returning`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +18,10 @@ use tokio::time::Instant;
 use crate::enrich::ecs::Metadata;
 use crate::journal::block::Block;
 use crate::journal::{Place, Sequence};
-use crate::sink::template::{Scope, Style, Template, calendar, path_component};
+use crate::sink::template::{Scope, Style, Template};
 
+use super::lines::Lines;
+use super::naming::{Naming, whole_key};
 use super::notes::Planned;
 use super::object::{Identity, Object, ObjectId, Piece, Records};
 use super::{Compression, returning};
@@ -37,7 +33,7 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const PARTS_MAX: u32 = 10_000;
 
 /// Kept free in a key for the further name that an object may need.
-const RENAME_BYTES_MAX: usize = 8;
+const RENAME_BYTES_MAX: usize = 24;
 
 /// Bytes handed to the compressor between two looks at an object's size; bounds by how much an object exceeds its limits.
 const RUN_BYTES_MAX: usize = 64 << 10;
@@ -55,37 +51,13 @@ pub enum Dates {
     Arrival,
 }
 
-/// How an object is called within its prefix.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Naming {
-    /// `STEM-FIRST[-N].ndjson[.gz|.zst]`; the same first record makes the same name.
-    Sequence {
-        /// Distinct for each sink of each process; a path component.
-        stem: Box<str>,
-    },
-    /// `STREAM-1-YYYY-MM-DD-HH-MM-SS-UUID` with the time of arrival, as Firehose names its objects.
-    Firehose {
-        /// The stream; a path component.
-        stream: Box<str>,
-    },
-}
-
-impl Naming {
-    /// Names made of the process's instance and the sink's name.
-    pub fn sequence(instance: &str, sink: &str) -> Self {
-        let mut stem = String::new();
-        path_component(instance, &mut stem);
-        stem.push('-');
-        path_component(sink, &mut stem);
-        Self::Sequence { stem: stem.into() }
-    }
-}
-
 /// How objects are named and cut.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Key up to the object's own name.
+    /// Key up to the object's own name, or the whole key, as `naming` has it.
     pub key: Template,
+    /// What becomes of records.
+    pub lines: Lines,
     /// What the dates in it are.
     pub dates: Dates,
     /// The object's own name.
@@ -119,6 +91,13 @@ pub struct Surroundings<'a> {
     pub now: Instant,
     /// The time, in milliseconds since 1970 UTC.
     pub arrival_ms: i64,
+}
+
+impl<'a> Surroundings<'a> {
+    fn scope(&self, block: &'a Block, partition: u32, time_ns: i64) -> Scope<'a> {
+        let Self { partition_keys, metadata, hostname, .. } = *self;
+        Scope { partition: &block.partitions[partition as usize], partition_keys, metadata, hostname, time_ns }
+    }
 }
 
 /// A prefix, and its open object. Without one only while a block is appended.
@@ -173,13 +152,16 @@ pub struct Objects {
     ways: Vec<Way>,
     /// A rendered prefix.
     scratch: String,
+    /// Lines put together.
+    framed: Vec<u8>,
 }
 
 impl Objects {
     /// None open, but some may come back from before the restart.
     pub fn new(plan: Plan, planned: Vec<Planned>) -> Self {
         let returning = returning::Queue::new(planned);
-        let period_ms = plan.key.date_period_ms();
+        let is_whole = matches!(plan.naming, Naming::Whole { .. });
+        let period_ms = plan.key.date_period_ms().filter(|_| !is_whole);
         Self {
             plan,
             period_ms,
@@ -192,6 +174,7 @@ impl Objects {
             is_crowded: false,
             ways: Vec::new(),
             scratch: String::new(),
+            framed: Vec::new(),
         }
     }
 
@@ -365,15 +348,12 @@ impl Objects {
         if let Some(way) = self.ways.iter().find(|way| way.leads(partition, time_ms)) {
             return *way;
         }
-        let scope = Scope {
-            partition: &block.partitions[partition as usize],
-            partition_keys: around.partition_keys,
-            metadata: around.metadata,
-            hostname: around.hostname,
-            time_ms,
-        };
+        let scope = around.scope(block, partition, time_ms.saturating_mul(1_000_000));
         self.scratch.clear();
-        self.plan.key.render_into(&scope, Style::Path, &mut self.scratch);
+        match self.plan.naming {
+            Naming::Whole { .. } => self.plan.key.render_group(&scope, &mut self.scratch),
+            _ => self.plan.key.render_into(&scope, Style::Path, &mut self.scratch),
+        }
         let slot = match self.by_prefix.get(self.scratch.as_str()) {
             Some(slot) => *slot,
             None => self.new_slot(out),
@@ -432,42 +412,67 @@ impl Objects {
         out: &mut Vec<Piece>,
     ) -> u32 {
         let Some(run) = run else { return 0 };
+        let mut framed = std::mem::take(&mut self.framed);
+        let records = run.first as usize..(run.first + run.count) as usize;
         let records = Records {
-            bytes: &block.bytes[run.start..run.end],
+            bytes: self.plan.lines.of(block, records, &mut framed),
             count: u64::from(run.count),
             span: Records::span(sequence, run.first, run.first + run.count),
             ordinal: run.ordinal,
         };
-        let slot = match run.target {
-            Target::Slot(slot) => slot,
-            Target::Returning(found) => {
-                return u32::from(self.returning.append(found, &records, &self.plan, around.now, out));
-            }
+        let is_first = match run.target {
+            Target::Slot(slot) => self.write_slot(slot, &records, block, around, out),
+            Target::Returning(found) => self.returning.append(found, &records, &self.plan, around.now, out),
         };
+        self.framed = framed;
+        u32::from(is_first)
+    }
+
+    /// Writes records into the open object of a slot. Says whether they are its first of that block.
+    fn write_slot(
+        &mut self,
+        slot: usize,
+        records: &Records<'_>,
+        block: &Block,
+        around: &Surroundings<'_>,
+        out: &mut Vec<Piece>,
+    ) -> bool {
         if self.slots[slot].object.is_none() {
-            let object = self.open(slot, records.span.first, around);
+            let object = self.open(slot, records.span.first, block, around);
             self.slots[slot].object = Some(object);
         }
         let slot = &mut self.slots[slot];
-        let Some(object) = &mut slot.object else { return 0 };
-        let is_first = object.append(&records);
+        let Some(object) = &mut slot.object else { return false };
+        let is_first = object.append(records);
         let is_full = object.stored_bytes() >= self.plan.object_bytes_max || object.parts + 2 > PARTS_MAX;
         if is_full || object.is_over() {
             out.extend(slot.object.take().map(Object::last_piece));
         } else if object.buffered_bytes() >= self.plan.part_bytes {
             out.extend(object.part_piece());
         }
-        u32::from(is_first)
+        is_first
     }
 
-    fn open(&mut self, slot: usize, first: Place, around: &Surroundings<'_>) -> Object {
-        let prefix = self.slots[slot].prefix.clone();
-        let name = self.plan.name(first, around.arrival_ms);
-        let mut end = prefix.len().min(KEY_BYTES_MAX.saturating_sub(name.len() + RENAME_BYTES_MAX));
-        while !prefix.is_char_boundary(end) {
-            end -= 1;
-        }
-        let key = format!("{}{name}", &prefix[..end]);
+    fn open(&mut self, slot: usize, first: Place, block: &Block, around: &Surroundings<'_>) -> Object {
+        let (key, end) = match &self.plan.naming {
+            Naming::Whole { seed, is_fixed } => {
+                let entry = &block.index[first.record as usize];
+                let scope = around.scope(block, entry.partition, entry.time_ns);
+                let mut key = whole_key(&self.plan.key, seed, *is_fixed, &scope, first);
+                key.truncate(key.floor_char_boundary(KEY_BYTES_MAX - RENAME_BYTES_MAX));
+                // Fields of records are not for logs; the tag and the task are.
+                let is_sayable = self.plan.key.record_fields().is_empty();
+                let end = if is_sayable { key.rfind('/').map_or(0, |slash| slash + 1) } else { key.len() };
+                (key, end)
+            }
+            naming => {
+                let prefix = &self.slots[slot].prefix;
+                let name = naming.name(first, around.arrival_ms, self.plan.compression);
+                let room = KEY_BYTES_MAX.saturating_sub(name.len() + RENAME_BYTES_MAX);
+                let end = prefix.floor_char_boundary(room);
+                (format!("{}{name}", &prefix[..end]), end)
+            }
+        };
         let id = self.next;
         self.next += 1;
         let identity = Identity {
@@ -482,40 +487,6 @@ impl Objects {
         };
         Object::new(identity.into(), self.plan.compression_level, first.sequence, around.now)
     }
-}
-
-impl Plan {
-    fn name(&self, first: Place, arrival_ms: i64) -> String {
-        let mut name = String::new();
-        let written = match &self.naming {
-            Naming::Sequence { stem } => {
-                let Place { sequence, record } = first;
-                let record = if record == 0 { String::new() } else { format!("-{record}") };
-                write!(name, "{stem}-{sequence:016x}{record}.ndjson{}", self.compression.suffix())
-            }
-            Naming::Firehose { stream } => {
-                let date = calendar(arrival_ms);
-                let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-                let (hour, minute, second) = date.time().as_hms();
-                let random = fastrand::u128(..);
-                write!(
-                    name,
-                    "{stream}-1-{year:04}-{month:02}-{day:02}-{hour:02}-{minute:02}-{second:02}-{}{}",
-                    uuid(random),
-                    self.compression.suffix(),
-                )
-            }
-        };
-        debug_assert!(written.is_ok(), "a string takes everything");
-        name
-    }
-}
-
-/// A random UUID (version 4).
-fn uuid(random: u128) -> String {
-    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 impl Way {

@@ -21,6 +21,7 @@ fn plan(key: &str) -> Plan {
     Plan {
         key: Template::parse(key).unwrap(),
         dates: Dates::Event,
+        lines: Lines::default(),
         naming: Naming::sequence("i1", "s"),
         compression: Compression::None,
         compression_level: None,
@@ -259,8 +260,20 @@ fn a_further_key_keeps_prefix_and_suffix() {
     let object = key("a.ndjson/n.ndjson.gz", 9);
     assert_eq!(object.name(), "n.ndjson.gz");
     assert_eq!(object.further_key(0), "a.ndjson/n.ndjson.gz");
-    assert_eq!(object.further_key(2), "a.ndjson/n-r2.ndjson.gz");
+    assert_eq!(object.further_key(1), "a.ndjson/n-r1.ndjson.gz");
+    assert_eq!(object.further_key(2), "a.ndjson/n-r2-0000000000000000.ndjson.gz");
     assert_eq!(key("a/plain", 2).further_key(1), "a/plain-r1");
+    // Whole keys end as the user wants.
+    for (own, further) in [
+        ("a.b/c", "a.b/c-r1"),
+        ("a/b.gz", "a/b-r1.gz"),
+        ("a/b.log.gz", "a/b-r1.log.gz"),
+        ("10.0.0.1", "10.0.0.1-r1"),
+        ("a/.gz", "a/-r1.gz"),
+        ("", "-r1"),
+    ] {
+        assert_eq!(key(own, own.len()).further_key(1), further);
+    }
 }
 
 #[test]
@@ -284,6 +297,44 @@ fn firehose_names_carry_the_arrival() {
 }
 
 #[test]
+fn whole_keys_are_made_by_their_first_record_and_open_in_their_dates() {
+    let whole = |key: &str, is_fixed| Plan { naming: Naming::whole("i", "s", is_fixed), ..plan(key) };
+    let keys_of = |plan: Plan, sequences: &[u64]| {
+        let mut objects = Objects::new(plan, Vec::new());
+        let (mut number, mut out) = (0, Vec::new());
+        for sequence in sequences {
+            let lines = [(0, 1, true, 1), (1, 2, true, 1), (0, 5, true, 1)];
+            append(&mut objects, *sequence, &block(&mut number, &lines), Instant::now());
+            objects.finish_all(&mut out);
+        }
+        keys(&out).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Records of other hours go into the same object; its dates are those of the first.
+    let once = keys_of(whole("logs/{tag}/%H-{uuid}.gz", false), &[1]);
+    assert_eq!(once, keys_of(whole("logs/{tag}/%H-{uuid}.gz", false), &[1]), "the same records, the same keys");
+    assert!(once[0].starts_with("logs/t0/01-") && once[1].starts_with("logs/t1/02-"), "{once:?}");
+    assert_ne!(once[0][11..], once[1][11..]);
+    assert!(once.iter().all(|key| key.len() == 22 && key[11..19].bytes().all(|b| b.is_ascii_alphanumeric())));
+    let numbered = keys_of(whole("{tag[0]}.{index}", false), &[1, 2]);
+    assert_eq!(numbered, ["t0.1048576", "t1.1048577", "t0.2097152", "t1.2097153"]);
+    let appended = keys_of(whole("all/%H", false), &[1]);
+    assert!(appended.len() == 1 && appended[0].starts_with("all/01-object") && appended[0].len() == 21, "{appended:?}");
+    assert_eq!(keys_of(whole("all/%H", true), &[1, 2]), ["all/01", "all/01"]);
+}
+
+#[test]
+fn lines_are_made_as_they_are_appended() {
+    let lines = Lines::value("n");
+    let mut objects = Objects::new(Plan { lines, ..plan("{tag}/") }, Vec::new());
+    let mut number = 0;
+    let block = block(&mut number, &[(0, 0, true, 1), (1, 0, true, 1), (0, 0, false, 1), (0, 0, true, 1)]);
+    let mut pieces = append(&mut objects, 1, &block, Instant::now());
+    objects.finish_all(&mut pieces);
+    let stored: Vec<Vec<u8>> = assemble(pieces).into_values().map(|object| object.bytes).collect();
+    assert_eq!(stored, [b"0\n3\n".to_vec(), b"1\n".to_vec()]);
+}
+
+#[test]
 fn times_at_the_ends_of_the_clock_do_no_harm() {
     let mut objects = Objects::new(plan("%Y-%H/"), Vec::new());
     let mut number = 0;
@@ -296,7 +347,7 @@ fn times_at_the_ends_of_the_clock_do_no_harm() {
     objects.finish_all(&mut out);
     let mut prefixes: Vec<&str> = keys(&out).into_iter().map(|key| key.split('/').next().unwrap()).collect();
     prefixes.sort_unstable();
-    assert_eq!(prefixes, ["1970-00", "9999-23"]);
+    assert_eq!(prefixes, ["1970-00", "2262-23"]);
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::prelude::*;
 
 use super::super::compress::tests::decompress;
+use super::super::lines::Lines;
+use super::super::naming::Naming;
 use super::super::notes::{decode, encode};
 use super::super::object::Cut;
-use super::super::objects::{Dates, Naming, Objects, Surroundings};
+use super::super::objects::{Dates, Objects, Surroundings};
 use super::super::{Compression, PART_BYTES_MIN};
 use super::*;
 use crate::enrich::ecs::Metadata;
@@ -164,6 +166,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(life.seed);
         let plan = Plan {
             key: Template::parse(life.key).unwrap(),
+            lines: Lines::default(),
             dates: Dates::Event,
             naming: Naming::sequence("i", "s"),
             compression: life.compression,
@@ -424,6 +427,7 @@ fn an_object_comes_back_as_it_was_whatever_the_settings_say() {
     };
     let plan = |life: &Life| Plan {
         key: Template::parse(life.key).unwrap(),
+        lines: Lines::default(),
         dates: Dates::Event,
         naming: Naming::sequence("i", "s"),
         compression: life.compression,

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectCannedAcl, ServerSideEncryption, StorageClass};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, watch};
 
@@ -174,6 +174,17 @@ impl Bucket {
         server_side_encryption.as_deref().map(ServerSideEncryption::from).or(implied)
     }
 
+    /// See [`Config::content_type`].
+    pub(super) fn content_type(&self, object: &Identity) -> String {
+        let given = self.shared.config.content_type.as_deref();
+        given.unwrap_or_else(|| object.compression.content_type()).to_owned()
+    }
+
+    /// See [`Config::canned_acl`].
+    pub(super) fn canned_acl(&self) -> Option<ObjectCannedAcl> {
+        self.shared.config.canned_acl.as_deref().map(ObjectCannedAcl::from)
+    }
+
     /// See [`Config::storage_class`].
     pub(super) fn storage_class(&self) -> Option<StorageClass> {
         self.shared.config.storage_class.as_deref().map(StorageClass::from)
@@ -318,7 +329,9 @@ impl Put<'_> {
             .bucket(&config.bucket)
             .key(key)
             .body(ByteStream::from(bytes.clone()))
-            .content_type(self.object.compression.content_type())
+            .content_type(self.bucket.content_type(self.object))
+            .set_content_encoding(config.content_encoding.clone())
+            .set_acl(self.bucket.canned_acl())
             .set_metadata(Some(metadata.clone()))
             .set_if_none_match(self.bucket.if_none_match())
             .set_storage_class(self.bucket.storage_class())

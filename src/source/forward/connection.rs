@@ -25,10 +25,11 @@ use tokio::time::{timeout, timeout_at};
 use super::acks::{Ack, Acks};
 use super::handshake::{Handshake, PING_BYTES_MAX};
 use super::room::Held;
-use super::{Peer, Shared, Stream, is_true};
+use super::{Peer, Shared, Stream};
 use crate::chunk::Chunk;
 use crate::decode::{FrameErrorKind, FrameScanner, Limits};
 use crate::process::Submitted;
+use crate::source::listen::is_true;
 use crate::source::{Intake as _, Intakes, now_ns};
 
 /// Bytes asked for by one read: the first of a connection, and most. A read that is full doubles it, one that is nearly empty halves it.

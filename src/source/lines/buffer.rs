@@ -134,7 +134,7 @@ impl LineBuffer {
 }
 
 /// Where to cut so that no UTF-8 character is cut: the end, or up to three bytes before.
-fn character_boundary(line: &[u8]) -> usize {
+pub(in crate::source) fn character_boundary(line: &[u8]) -> usize {
     let is_start = |byte: u8| byte & 0xc0 != 0x80;
     let Some(back) = line.iter().rev().take(4).position(|&byte| is_start(byte)) else { return line.len() };
     let start = line.len() - 1 - back;

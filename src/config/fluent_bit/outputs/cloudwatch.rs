@@ -14,11 +14,10 @@ pub fn sink(translation: &mut Translation, section: &Section, is_go: bool, node:
         names(translation, section, node);
     }
     required(translation, section, "log_group_name", node, "group");
-    if node.get("stream").is_none() {
-        match section.get("log_stream_name") {
-            Some(entry) => translation.refuse_entry(section, entry, "is empty, since its variables are not set"),
-            None => translation.refuse(section, "needs `log_stream_name` or `log_stream_prefix`"),
-        }
+    let asks = |key: &str| set(section, key).is_some();
+    if node.get("stream").is_none() && !asks("log_stream_name") && !asks("log_stream_prefix") {
+        translation.warn(section, "has no log_stream_name or log_stream_prefix: the stream is the tag");
+        node.insert("stream", Node::text("{tag}", section.origin.clone()));
     }
     let creates = translation.is_on(section, "auto_create_group");
     node.insert("create_group", Node::new(Value::Bool(creates), origin_of(section, "auto_create_group")));

@@ -39,7 +39,11 @@ pub const PLUGINS: &[Plugin] = &[
         keys: &[
             same("region", To::Text("region")),
             noted("log_group_name", To::Code, "Required."),
-            noted("log_stream_name", To::Code, "This or `log_stream_prefix` is required."),
+            noted(
+                "log_stream_name",
+                To::Code,
+                "With neither this nor `log_stream_prefix`, the stream is the tag, with a warning.",
+            ),
             noted("log_stream_prefix", To::Code, "The stream is prefix and tag."),
             same("log_group_template", To::Code),
             noted(
@@ -77,7 +81,11 @@ pub const PLUGINS: &[Plugin] = &[
                 To::Code,
                 "Required. `$(tag)`, `$(tag[n])`, `$(ecs_task_id)`, `$(ecs_cluster)`, `$(ecs_task_arn)`, `$(uuid)`, `$(key)`, `$(key['sub'])`.",
             ),
-            noted("log_stream_name", To::Code, "This or `log_stream_prefix` is required. Templates as for the group."),
+            noted(
+                "log_stream_name",
+                To::Code,
+                "Templates as for the group. With neither this nor `log_stream_prefix`, the stream is the tag, with a warning.",
+            ),
             noted("log_stream_prefix", To::Code, "The stream is prefix and tag."),
             noted(
                 "default_log_group_name",

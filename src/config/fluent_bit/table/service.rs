@@ -20,7 +20,10 @@ pub const SERVICE: &[Key] = &[
     ignored("daemon", "A container runs in the foreground."),
     same("parsers_file", To::Code),
     warned("plugins_file", "Plugins cannot be loaded; the AWS outputs are built in."),
-    warned("streams_file", "The stream processor is not supported; use `rewrite_tag`."),
+    ignored(
+        "streams_file",
+        "The stream processor is not supported: its tasks are named in warnings. `rewrite_tag` gives records another tag.",
+    ),
     noted("http_server", To::Code, "`admin.fluent_bit_listen`."),
     same("http_listen", To::Code),
     same("http_port", To::Code),
