@@ -29,7 +29,12 @@ impl Names {
 
     fn run(&self, name: &str, arguments: &[&str], input: &str) -> (i32, String, String) {
         let mut command = Command::new(self.0.path().join(name));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for variable in ["MESHLENS_CONFIG", "MESHLENS_LOG", "ECS_CONTAINER_METADATA_URI_V4"] {
             command.env_remove(variable);
         }
@@ -132,9 +137,16 @@ fn fluent_bit_and_the_entry_point_answer_for_themselves() {
     assert!(code == 2 && error.contains("-c FILE"), "{error}");
     let (code, _, error) = names.run("fluent-bit", &["-c", "/no/such.conf"], "");
     assert!(code == 2 && error.contains("/no/such.conf"), "{error}");
-    assert_eq!(names.run("entrypoint.sh", &["/bin/sh", "-c", "echo hello; exit 7"], ""), (7, "hello\n".into(), String::new()));
+    assert_eq!(
+        names.run("entrypoint.sh", &["/bin/sh", "-c", "echo hello; exit 7"], ""),
+        (7, "hello\n".into(), String::new())
+    );
     assert_eq!(names.run("entrypoint.sh", &["/no/such"], "").0, 127);
-    let (code, out, error) = names.run("entrypoint.sh", &["parse", "-"], "[2026-11-22T02:37:45.593Z] \"GET /a?b HTTP/1.1\" 200 - 0 7 7 6 \"-\" \"c\" \"d\" \"e\" \"f\"\n");
+    let (code, out, error) = names.run(
+        "entrypoint.sh",
+        &["parse", "-"],
+        "[2026-11-22T02:37:45.593Z] \"GET /a?b HTTP/1.1\" 200 - 0 7 7 6 \"-\" \"c\" \"d\" \"e\" \"127.0.0.1:80\"\n",
+    );
     assert!(code == 0 && out.contains("\"path\":\"/a\""), "{out} {error}");
 }
 
@@ -162,7 +174,8 @@ fn check(path: &Path, variables: &[(&str, &str)]) -> (i32, String, String) {
 #[test]
 fn the_example_of_service_connect_is_whole() {
     let directory = Path::new(ROOT).join("config/firelens");
-    let read = |name: &str| -> Json { serde_json::from_str(&fs::read_to_string(directory.join(name)).unwrap()).expect(name) };
+    let read =
+        |name: &str| -> Json { serde_json::from_str(&fs::read_to_string(directory.join(name)).unwrap()).expect(name) };
     let task = read("task-definition.json");
     let policy = read("task-role-policy.json");
     let router = &task["containerDefinitions"][0];
@@ -185,9 +198,9 @@ fn the_example_of_service_connect_is_whole() {
     assert_eq!(code, 0, "{out}{error}");
     // Each action that the check asks for is in the policy.
     let allowed = policy.to_string();
-    let asked = out.split(|c: char| c.is_whitespace() || c == ',').filter(|word| {
-        ["s3:", "firehose:", "logs:"].iter().any(|service| word.starts_with(service))
-    });
+    let asked = out
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| ["s3:", "firehose:", "logs:"].iter().any(|service| word.starts_with(service)));
     let asked: Vec<&str> = asked.collect();
     assert!(asked.len() >= 5, "{out}");
     for action in asked {
@@ -199,7 +212,8 @@ fn the_example_of_service_connect_is_whole() {
 fn configurations_of_the_image_are_read() {
     let directory = Path::new(ROOT).join("image/fluent-bit");
     let files = |name: &str| -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = fs::read_dir(directory.join(name)).unwrap().map(|each| each.unwrap().path()).collect();
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(directory.join(name)).unwrap().map(|each| each.unwrap().path()).collect();
         paths.sort();
         paths
     };
@@ -208,7 +222,7 @@ fn configurations_of_the_image_are_read() {
     for path in files("parsers") {
         text.push_str(&format!("    Parsers_File {}\n", path.display()));
     }
-    text.push_str("[INPUT]\n    Name dummy\n[OUTPUT]\n    Name null\n    Match *\n");
+    text.push_str("[INPUT]\n    Name stdin\n[OUTPUT]\n    Name null\n    Match *\n");
     let all = scratch.path().join("all.conf");
     fs::write(&all, text).unwrap();
     let (code, out, error) = check(&all, &[]);
@@ -223,7 +237,8 @@ fn configurations_of_the_image_are_read() {
         );
         fs::write(&config, text).unwrap();
         let variables = ["AWS_REGION", "FLUENT_BIT_METRICS_LOG_REGION"].map(|name| (name, "us-east-1"));
-        let names = ["ACCESS_LOG_BUCKET", "ACCESS_LOG_STREAM", "PROXY_LOG_GROUP", "FLUENT_BIT_METRICS_LOG_GROUP", "HOSTNAME"];
+        let names =
+            ["ACCESS_LOG_BUCKET", "ACCESS_LOG_STREAM", "PROXY_LOG_GROUP", "FLUENT_BIT_METRICS_LOG_GROUP", "HOSTNAME"];
         let variables: Vec<_> = variables.into_iter().chain(names.map(|name| (name, "some-name"))).collect();
         let (code, out, error) = check(&config, &variables);
         assert_eq!(code, 0, "{}: {out}{error}", path.display());
