@@ -50,7 +50,7 @@ impl Root {
     }
 
     fn request(&self) -> Request {
-        let from = Files { root: Some(self.0.path().to_owned()) };
+        let from = Files { root: Some(self.0.path().to_owned()), ..Files::default() };
         Request { files: vec![PathBuf::from(GENERATED)], from, ..Request::default() }
     }
 
