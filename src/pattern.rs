@@ -16,6 +16,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod classes;
 mod onigmo;
 pub mod wildcard;
 
@@ -92,17 +93,16 @@ impl Pattern {
     /// # Errors
     /// It is not a regular expression, or too large when compiled.
     pub fn rust(source: &str) -> Result<Self, PatternError> {
-        let (backtracks, characters) = match Engine::new(source, false, true) {
-            Ok(engine) => (false, engine),
+        let characters = match Engine::new(source, false, true) {
+            Ok(engine) => engine,
             // What is wrong for both is best told by the first.
-            Err(error) => (true, Engine::new(source, true, true).map_err(|_| error)?),
+            Err(error) => Engine::new(source, true, true).map_err(|_| error)?,
         };
         let groups = characters.groups();
-        let bytes = Engine::new(source, backtracks, false).ok();
         Ok(Self {
             source: source.into(),
             characters,
-            bytes,
+            bytes: None,
             names: Box::default(),
             groups,
             gave_up: AtomicBool::new(false),

@@ -61,7 +61,9 @@ pub enum Test {
     Prefix(String),
     /// Matches this glob (`*` any run of characters, `?` one).
     Glob(String),
-    /// Holds a match of this regular expression (Rust `regex`, linear time).
+    /// Matches this wildcard of Fluent Bit (`*` any run of bytes, all else itself).
+    Wildcard(String),
+    /// Holds a match of this regular expression, see [`Pattern::rust`](crate::pattern::Pattern::rust).
     Regex(String),
     /// The field is not there, or null.
     Absent,

@@ -125,7 +125,7 @@ enum Part {
     /// `$TAG`
     Tag,
     /// `$TAG[n]`: between dots, from 0.
-    TagPart(usize),
+    BetweenDots(usize),
 }
 
 impl Template {
@@ -158,7 +158,7 @@ impl Template {
             let Some(inside) = rest.strip_prefix('[') else { return Ok((Part::Tag, rest)) };
             let part = inside.split_once(']').and_then(|(digits, rest)| Some((digits.trim().parse().ok()?, rest)));
             let (part, rest) = part.ok_or_else(|| Fault("$TAG[n] needs a number, from 0".into()))?;
-            return Ok((Part::TagPart(part), rest));
+            return Ok((Part::BetweenDots(part), rest));
         }
         if behind.is_empty() {
             return Ok((Part::Text(b"$".as_slice().into()), behind));
@@ -179,7 +179,7 @@ impl Template {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Tag => out.extend_from_slice(tag),
-                Part::TagPart(part) => {
+                Part::BetweenDots(part) => {
                     out.extend_from_slice(tag.split(|byte| *byte == b'.').nth(*part).unwrap_or_default());
                 }
                 Part::Group(group) => {

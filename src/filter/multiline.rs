@@ -240,6 +240,15 @@ pub(super) struct Multiline {
     pub(super) flush_ns: i64,
 }
 
+/// What a filter uses that is not its own.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    pub(super) joiners: &'a [Joiner],
+    pub(super) parsers: &'a [Parser],
+    pub(super) arena: &'a Arena,
+    pub(super) now_ns: i64,
+}
+
 /// A line that a joiner has looked at.
 pub(super) struct Looked<'a> {
     pub(super) verdict: Verdict,
@@ -282,14 +291,12 @@ impl Multiline {
     /// what it reads.
     pub(super) fn look<'a>(
         &self,
-        joiners: &'a [Joiner],
-        parsers: &'a [Parser],
+        means: Means<'a>,
         open: Option<(usize, usize)>,
         record: &mut Record<'a>,
-        arena: &'a Arena,
-        now_ns: i64,
         groups: &mut Groups,
     ) -> Option<Looked<'a>> {
+        let Means { joiners, parsers, arena, now_ns } = means;
         let is_text = |field: &Field<'a>| self.key.is(&field.name) && text(&field.value, arena).is_some();
         let place = record.envelope.iter().position(is_text)?;
         let line = text(&record.envelope.get(place)?.value, arena)?;
@@ -326,15 +333,12 @@ impl Multiline {
                 let verdict = joiner.judge(content, pattern, state);
                 (verdict != Verdict::NotMine).then_some(Looked { verdict, joiner: number, content, place })
             });
-            match &looked {
-                Some(_) => {
-                    std::mem::swap(&mut record.envelope, &mut fields);
-                    if let Some(time) = parsed.and_then(|parsed| parsed.time_ns) {
-                        record.time_ns = time;
-                    }
-                    super::find_log(record, arena);
+            if looked.is_some() {
+                std::mem::swap(&mut record.envelope, &mut fields);
+                if let Some(time) = parsed.and_then(|parsed| parsed.time_ns) {
+                    record.time_ns = time;
                 }
-                None => {}
+                super::find_log(record, arena);
             }
             fields.clear();
             record.parsed = fields;

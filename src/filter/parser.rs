@@ -343,11 +343,10 @@ fn integer(text: &[u8]) -> i64 {
         Some((b'+', rest)) => (false, rest),
         _ => (false, text),
     };
-    let value = digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0_i64, |sum, digit| {
+    digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0_i64, |sum, digit| {
         let digit = i64::from(digit - b'0');
         sum.saturating_mul(10).saturating_add(if negative { -digit } else { digit })
-    });
-    value
+    })
 }
 
 /// As strtoull(3) with base 16.

@@ -87,16 +87,13 @@ fn rule(text: &str) -> Result<Rule, Fault> {
     let [key, source, tag, keep] = words.as_slice() else {
         return Err(Fault("must be \"$KEY REGEX NEW_TAG KEEP\"; what holds blanks stands in double quotes".into()));
     };
-    if !key.starts_with('$') {
-        return Err(Fault("must begin with a record accessor, such as $log or $kubernetes['pod_name']".into()));
-    }
     let keep = match keep.to_ascii_lowercase().as_str() {
         "true" | "on" | "yes" => true,
         "false" | "off" | "no" => false,
         _ => return Err(Fault("must end in true or false: whether the record is kept under its old tag too".into())),
     };
     Ok(Rule {
-        accessor: Accessor::parse(key)?,
+        accessor: if key.starts_with('$') { Accessor::parse(key)? } else { Accessor::key(key) },
         pattern: Pattern::new(source).map_err(|error| Fault(format!("must hold a regular expression: {error}")))?,
         tag: Template::parse(tag)?,
         keep,

@@ -340,7 +340,7 @@ multiline_parser = ["go", "no"]
 flush_ms = 3600001
 [[filter]]
 type = "rewrite_tag"
-rule = ["log a b true", "$log a b maybe", "$log (a b true"]
+rule = ["$[x] a b true", "$log a b maybe", "$log (a b true"]
 [parser.mine]
 format = "regex"
 time_format = "%Q"

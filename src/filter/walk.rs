@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::multiline::open::{Open, Whose};
-use super::multiline::{JOINED_BYTES_MAX, Multiline, OPEN_BYTES_MAX, OPEN_RECORDS_MAX, Verdict};
-use super::{Action, Arena, Filters, HOPS_MAX, Lost, Out};
+use super::multiline::{JOINED_BYTES_MAX, Means, Multiline, OPEN_BYTES_MAX, OPEN_RECORDS_MAX, Verdict};
+use super::{Action, Arena, Filters, HOPS_MAX, Lost, Out, TagFilters};
 use crate::pattern::Groups;
 use crate::record::Record;
 
@@ -19,7 +19,7 @@ pub struct Pending {
     open: Vec<Open>,
     /// What they hold, in bytes.
     held: usize,
-    tags: Vec<(Box<[u8]>, Arc<[u16]>)>,
+    tags: Vec<(Box<[u8]>, TagFilters)>,
     groups: Groups,
 }
 
@@ -141,8 +141,8 @@ impl<'a, O: Out<'a>> Walk<'_, 'a, O> {
         let whose = Whose { filter, tag, stream };
         let mut place = self.pending.open.iter().rposition(|open| open.is_of(whose));
         let state = place.and_then(|place| self.pending.open.get(place)).map(|open| (open.joiner, open.state));
-        let groups = &mut self.pending.groups;
-        let looked = multiline.look(&filters.joiners, &filters.parsers, state, record, arena, self.now_ns, groups);
+        let means = Means { joiners: &filters.joiners, parsers: &filters.parsers, arena, now_ns: self.now_ns };
+        let looked = multiline.look(means, state, record, &mut self.pending.groups);
         let Some(looked) = looked else {
             self.end(place, behind);
             return false;
@@ -241,13 +241,13 @@ impl<'a, O: Out<'a>> Walk<'_, 'a, O> {
     fn filters_of(&mut self, tag: &[u8]) -> Arc<[u16]> {
         let tags = &mut self.pending.tags;
         if let Some((_, filters)) = tags.iter().find(|(known, _)| **known == *tag) {
-            return filters.clone();
+            return filters.0.clone();
         }
-        let filters = self.filters.for_tag(tag).0;
+        let filters = self.filters.for_tag(tag);
         if tags.len() >= TAGS_KEPT_MAX {
             tags.remove(0);
         }
         tags.push((tag.into(), filters.clone()));
-        filters
+        filters.0
     }
 }

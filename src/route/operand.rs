@@ -5,6 +5,8 @@ use std::io::Write as _;
 use memchr::memmem;
 use regex::bytes::Regex;
 
+use crate::pattern::Pattern;
+use crate::pattern::wildcard::Wildcard;
 use crate::record::{Key, Record, Value};
 use crate::route::text::{self, Text};
 use crate::route::{Fault, Test};
@@ -47,12 +49,21 @@ pub(super) enum Number {
 /// A compiled [`Test`].
 #[derive(Debug)]
 pub(super) enum Matcher {
-    OneOf { texts: Box<[Box<[u8]>]>, numbers: Box<[Number]> },
-    Range { low: Option<(f64, bool)>, high: Option<(f64, bool)> },
+    OneOf {
+        texts: Box<[Box<[u8]>]>,
+        numbers: Box<[Number]>,
+    },
+    Range {
+        low: Option<(f64, bool)>,
+        high: Option<(f64, bool)>,
+    },
     Exactly(Box<[u8]>),
     Prefix(Box<[u8]>),
     Glob(Pieces),
+    Wildcard(Wildcard),
+    /// What a glob comes to.
     Regex(Regex),
+    Pattern(Pattern),
     Absent,
     Not(Box<Matcher>),
 }
@@ -215,9 +226,10 @@ impl Matcher {
             }
             Test::Prefix(prefix) => Self::Prefix(prefix.as_bytes().into()),
             Test::Glob(pattern) => glob(pattern)?,
-            Test::Regex(pattern) => Self::Regex(
-                Regex::new(pattern)
-                    .map_err(|error| Fault::Regex { pattern: pattern.clone(), reason: one_line(&error.to_string()) })?,
+            Test::Wildcard(pattern) => Self::Wildcard(Wildcard::new(pattern)),
+            Test::Regex(pattern) => Self::Pattern(
+                Pattern::rust(pattern)
+                    .map_err(|error| Fault::Regex { pattern: pattern.clone(), reason: error.to_string() })?,
             ),
             Test::Absent => Self::Absent,
             Test::Not(inner) => Self::Not(Box::new(Self::new(inner)?)),
@@ -241,6 +253,8 @@ impl Matcher {
             Self::Exactly(other) => value.text_is(|text| *text == **other),
             Self::Prefix(prefix) => value.text_is(|text| text.starts_with(prefix)),
             Self::Glob(pieces) => value.text_is(|text| pieces.matches(text)),
+            Self::Wildcard(wildcard) => value.text_is(|text| wildcard.matches(text)),
+            Self::Pattern(pattern) => value.text_is(|text| pattern.is_match(text)),
             Self::Regex(regex) => value.text_is(|text| regex.is_match(text)),
             Self::Absent => matches!(value, Operand::Absent),
             Self::Not(inner) => !inner.matches(value),

@@ -118,6 +118,8 @@ fn texts_are_tested_with_their_escapes_resolved() {
     assert!(passes(Test::Prefix("say \"h".into()), quoted));
     assert!(passes(Test::Glob("*\"hi\"é".into()), quoted));
     assert!(passes(Test::Regex("\"hi\".$".into()), quoted));
+    assert!(passes(Test::Regex("^(?=say).*(?<!b)é$".into()), quoted), "look-around");
+    assert!(passes(Test::Wildcard("say*é".into()), quoted) && !passes(Test::Wildcard("say*[é]".into()), quoted));
     assert!(!passes(Test::Prefix("say \\".into()), quoted));
     assert!(passes(Test::Prefix("say \\".into()), Value::Text(b"say \\\"")), "raw text has no escapes");
     let mut record = record(Kind::Other, &[("field", Value::Scratch(Span { start: 1, end: 4 }))]);
@@ -235,7 +237,7 @@ fn every_problem_is_named() {
             ("method", Test::Not(Box::new(Test::OneOf(vec![])))),
             ("bytes_sent", range(None, None)),
             ("grpc_status", range(Some((f64::NAN, true)), None)),
-            ("path", Test::Regex("(?=x)".into())),
+            ("path", Test::Regex("(?=x".into())),
         ],
         &[1],
     );
@@ -435,6 +437,8 @@ fn naive_test(test: &Test, value: &Plain) -> bool {
         }),
         Test::Prefix(prefix) => by_text(&|text| text.starts_with(prefix.as_str())),
         Test::Glob(pattern) => by_text(&|text| naive_glob(pattern, text)),
+        // The same, but that `?` is itself, which no text below holds.
+        Test::Wildcard(pattern) => by_text(&|text| !pattern.contains('?') && naive_glob(pattern, text)),
         // The patterns made below are literals with anchors.
         Test::Regex(pattern) => by_text(&|text| match pattern.strip_prefix('^') {
             Some(start) => text.starts_with(start),
@@ -523,6 +527,7 @@ fn test() -> impl Strategy<Value = Test> {
             .prop_map(|(low, high)| Test::Range { low, high }),
         "[abé\"]{0,2}".prop_map(Test::Prefix),
         "[ab*?é\"2]{0,5}".prop_map(Test::Glob),
+        "[ab*?é\"2]{0,5}".prop_map(Test::Wildcard),
         "\\^?[abé\"2]{1,2}".prop_map(Test::Regex),
         Just(Test::Absent),
     ];

@@ -7,7 +7,7 @@
 //! list      = [ literal or exact text, … ]                   one of these
 //! text      = "!" text                                       not
 //!           | "=" rest                                       exactly this text
-//!           | "glob:" pattern | "prefix:" rest | "regex:" expression
+//!           | "glob:" pattern | "match:" wildcard | "prefix:" rest | "regex:" expression
 //!           | ">" n | ">=" n | "<" n | "<=" n | n ".." n     numbers; ".." includes both ends, either may be left out
 //!           | anything else                                  exactly this text; for `tag` a glob
 //! ```
@@ -20,6 +20,7 @@ use crate::config::problem::must_be_one_of;
 use crate::config::raw::OneOrMany;
 use crate::config::raw::route as raw_route;
 use crate::config::raw::route::Condition as Raw;
+use crate::pattern::Pattern;
 use crate::route::{Condition, Config, Rule, Test};
 use crate::sink;
 
@@ -27,8 +28,6 @@ use crate::sink;
 const LOG_TYPES: [&str; 2] = ["access", "envoy"];
 /// In a condition: neither of these.
 const OTHER: &str = "other";
-/// A compiled regular expression may take this much memory.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 impl Builder<'_> {
     pub(super) fn route(&mut self, raw: Vec<raw_route::Rule>, sinks: &HashMap<&str, usize>) -> Config {
@@ -162,6 +161,9 @@ impl Builder<'_> {
         if let Some(pattern) = text.strip_prefix("glob:") {
             return self.glob(path, pattern);
         }
+        if let Some(wildcard) = text.strip_prefix("match:") {
+            return Some(Test::Wildcard(wildcard.to_owned()));
+        }
         if let Some(expression) = text.strip_prefix("regex:") {
             return self.regex(path, expression);
         }
@@ -187,20 +189,10 @@ impl Builder<'_> {
     }
 
     fn regex(&mut self, path: &Path, expression: &str) -> Option<Test> {
-        match regex::bytes::RegexBuilder::new(expression).size_limit(REGEX_BYTES_MAX).build() {
+        match Pattern::rust(expression) {
             Ok(_) => Some(Test::Regex(expression.to_owned())),
-            Err(regex::Error::CompiledTooBig(_)) => {
-                self.refuse(
-                    path,
-                    format!("must be a regular expression of at most {REGEX_BYTES_MAX} bytes when compiled"),
-                );
-                None
-            }
             Err(error) => {
-                // Its first line repeats the expression, its last says what is wrong.
-                let error = error.to_string();
-                let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                self.refuse(path, format!("must be a regular expression (without look-around): {reason}"));
+                self.refuse(path, format!("must be a regular expression: {error}"));
                 None
             }
         }
@@ -243,7 +235,7 @@ impl Builder<'_> {
 
 fn is_pattern(text: &str) -> bool {
     text.starts_with(['!', '<', '>'])
-        || ["glob:", "prefix:", "regex:"].iter().any(|word| text.starts_with(word))
+        || ["glob:", "match:", "prefix:", "regex:"].iter().any(|word| text.starts_with(word))
         || looks_like_range(text)
 }
 

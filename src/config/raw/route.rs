@@ -106,7 +106,7 @@ impl JsonSchema for Condition {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let condition = generator.subschema_for::<Self>();
         json_schema!({
-            "description": "What a field must be: a value, a list of values, or text with a pattern: `glob:`, `prefix:`, `regex:`, `>=500`, `500..599`, `!…` for not, `=…` for exactly this text.",
+            "description": "What a field must be: a value, a list of values, or text with a pattern: `glob:`, `match:`, `prefix:`, `regex:`, `>=500`, `500..599`, `!…` for not, `=…` for exactly this text.",
             "anyOf": [
                 { "type": ["string", "number", "boolean"] },
                 { "type": "array", "items": { "type": ["string", "number", "boolean"] }, "minItems": 1 },
