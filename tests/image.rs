@@ -145,7 +145,7 @@ fn fluent_bit_and_the_entry_point_answer_for_themselves() {
     let (code, out, error) = names.run(
         "entrypoint.sh",
         &["parse", "-"],
-        "[2026-11-22T02:37:45.593Z] \"GET /a?b HTTP/1.1\" 200 - 0 7 7 6 \"-\" \"c\" \"d\" \"e\" \"f\"\n",
+        "[2026-11-22T02:37:45.593Z] \"GET /a?b HTTP/1.1\" 200 - 0 7 7 6 \"-\" \"c\" \"d\" \"e\" \"127.0.0.1:80\"\n",
     );
     assert!(code == 0 && out.contains("\"path\":\"/a\""), "{out} {error}");
 }
@@ -222,7 +222,7 @@ fn configurations_of_the_image_are_read() {
     for path in files("parsers") {
         text.push_str(&format!("    Parsers_File {}\n", path.display()));
     }
-    text.push_str("[INPUT]\n    Name dummy\n[OUTPUT]\n    Name null\n    Match *\n");
+    text.push_str("[INPUT]\n    Name stdin\n[OUTPUT]\n    Name null\n    Match *\n");
     let all = scratch.path().join("all.conf");
     fs::write(&all, text).unwrap();
     let (code, out, error) = check(&all, &[]);

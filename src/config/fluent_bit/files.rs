@@ -62,6 +62,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("/ecs/kinesis.conf", include_str!("../../../image/ecs/kinesis.conf")),
     ("/ecs/s3.conf", include_str!("../../../image/ecs/s3.conf")),
     ("/ecs/service.conf", include_str!("../../../image/ecs/service.conf")),
+    (
+        "/fluent-bit/configs/service-connect.conf",
+        include_str!("../../../image/fluent-bit/configs/service-connect.conf"),
+    ),
 ];
 
 /// Where files come from.
