@@ -169,6 +169,27 @@ fn every_translation_is_a_valid_configuration() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// The agent's own test expects `*failure*`, which is no expression, and a key that no plugin has: Fluent Bit does not start.
+#[test]
+fn an_expression_that_is_none_is_an_error_with_its_line() {
+    let text = fs::read_to_string(data("generated-config/agent-fluentbit-config.conf")).unwrap();
+    let root = Root::new(&[(GENERATED, &text), ("/fluent-bit/etc/external.conf", "# nothing\n")]);
+    let Translated { tree, problems, warnings, is_whole } = root.read(&VARIABLES);
+    let flags = meshlens::config::flags::Flags::default();
+    let said = meshlens::config::load_tree(Some(tree), is_whole, problems, warnings, &flags, &|_| None)
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "fluent-bit.conf:21: ",
+        "*failure*",
+        "fluent-bit.conf:26: ",
+        "*success*",
+        "[OUTPUT] kinesis_firehose: needs `delivery_stream`",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
 #[test]
 fn the_order_of_containers_changes_nothing_but_the_order() {
     for (name, text) in derived() {
