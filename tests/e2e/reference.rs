@@ -17,6 +17,7 @@ use base64::Engine as _;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::fake_aws::sigv4::REGION;
 use crate::fake_aws::{FakeAws, Options};
 use crate::process::{Run, free_address};
 use crate::stage::SOON;
@@ -166,6 +167,10 @@ impl Case {
         let mut sections: Vec<Vec<String>> = Vec::new();
         for line in Self::lines(&self.document["config"]) {
             let line = line.replace("@DIR@", &dir.display().to_string()).replace("@PORT@", &port.to_string());
+            // Where the fake is.
+            let line = line.replace("us-east-1", REGION);
+            // A name that S3 has, which Fluent Bit does not ask for.
+            let line = if line.trim() == "bucket b" { line.replace("bucket b", "bucket bbb") } else { line };
             if line.starts_with('[') || line.starts_with('@') || sections.is_empty() {
                 sections.push(Vec::new());
             }
@@ -180,7 +185,8 @@ impl Case {
             };
             let plugin = value("name").unwrap_or_default();
             if section[0].eq_ignore_ascii_case("[output]") && ["stdout", "file"].contains(&plugin.as_str()) {
-                out.push_str("[OUTPUT]\n    Name s3\n    region us-east-1\n    bucket people\n    use_put_object On\n");
+                out.push_str("[OUTPUT]\n    Name s3\n    bucket people\n    use_put_object On\n");
+                writeln!(out, "    region {REGION}").unwrap();
                 out.push_str("    s3_key_format /$TAG\n    json_date_key __date\n    json_date_format double\n");
                 for key in ["Match", "Match_Regex"] {
                     if let Some(value) = value(key) {
@@ -234,7 +240,7 @@ impl Case {
                     }
                 }
                 "PUT" => {
-                    let place = format!("s3 {}", key_shape(&text("path")));
+                    let place = format!("s3 {}", key_shape(&text("path").replacen("/b/", "/bbb/", 1)));
                     for line in call["body"].as_str().unwrap_or_default().lines() {
                         all.push(Delivered { place: place.clone(), time: Json::Null, what: json(line) });
                     }
@@ -295,7 +301,7 @@ impl Case {
     fn delivered(&self) -> Result<(PathBuf, Vec<Delivered>), String> {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakeAws::start(Options::default());
-        for bucket in ["people", "b", "bucket", "logs"] {
+        for bucket in ["people", "bbb"] {
             fake.seed_bucket(bucket);
         }
         for line in Self::lines(&self.document["config"]) {
@@ -336,7 +342,10 @@ impl Case {
         }
         self.send(dir.path(), address.port(), &socket);
         let exit = process.terminate(SOON);
-        assert_ne!(exit.code, Some(1), "{}: {}", self.name, exit.stderr);
+        assert!(matches!(exit.code, Some(0 | 3)), "{}: {}", self.name, exit.stderr);
+        if exit.code == Some(3) {
+            eprintln!("{}: {}", self.name, exit.stderr);
+        }
         exit.account.assert_adds_up();
         let mut all = Vec::new();
         for (group, held) in &fake.logs().groups {
