@@ -15,7 +15,7 @@ use crate::config::quantity::{Period, Size};
 use crate::config::{Config, Loaded};
 use crate::enrich;
 use crate::journal::{self, Persist, WhenFull};
-use crate::redact::Policy;
+use crate::redact::{self, Application, Policy};
 use crate::sink::{self, Kind};
 use crate::{source, topology};
 
@@ -87,7 +87,8 @@ fn pipeline(loaded: &Loaded) -> String {
     let config = &loaded.config;
     let mut out = String::new();
     section(&mut out, "sources", config.sources.iter().map(source));
-    section(&mut out, "redact", [redaction(&config.redact.query).to_owned()]);
+    section(&mut out, "filters", filters(&loaded.document));
+    section(&mut out, "redact", [redaction(&config.redact)]);
     section(&mut out, "enrich", enrichment(&config.enrich));
     section(&mut out, "routes", routes(loaded));
     section(&mut out, "journal", [journal(&config.journal)]);
@@ -174,13 +175,26 @@ fn source(source: &source::Config) -> String {
     format!("{}: {what}", source.name)
 }
 
-fn redaction(policy: &Policy) -> &'static str {
-    match policy {
+/// What records pass through before they are parsed, as it was written.
+fn filters(document: &Node) -> Vec<String> {
+    let written = match document.get("filter").map(|node| &node.value) {
+        Some(Value::List(list)) => list.as_slice(),
+        _ => &[],
+    };
+    written.iter().enumerate().map(|(number, filter)| format!("{}. {filter}", number + 1)).collect()
+}
+
+fn redaction(redact: &redact::Config) -> String {
+    let policy = match &redact.query {
         Policy::Strip => "query strings are stripped",
         Policy::Keep(parameters) if parameters.is_empty() => "query strings are kept: redaction is off",
         Policy::Keep(_) => "query strings keep the listed parameters only",
         Policy::Mask => "values in query strings are masked",
         Policy::Hash { .. } => "values in query strings are hashed",
+    };
+    match redact.application {
+        Application::Scrub => policy.to_owned(),
+        Application::Pass => format!("{policy}, on streams that speak Envoy; lines of applications pass as they are"),
     }
 }
 

@@ -81,11 +81,15 @@ impl RecordModifier {
     /// False if nothing is left of the record.
     pub(super) fn apply<'a>(&'a self, record: &mut Record<'a>, arena: &'a Arena) -> bool {
         if !self.names.is_empty() {
-            record.envelope.retain(|field| {
+            let stays = |field: &Field<'a>| {
                 let name = super::members::name_text(&field.name, arena);
                 self.names.iter().any(|pattern| pattern.matches(name)) != self.removes
-            });
-            super::find_log(record, arena);
+            };
+            // Nothing would be left: Fluent Bit then leaves the record as it was.
+            if !self.record.is_empty() || record.envelope.iter().any(stays) {
+                record.envelope.retain(stays);
+                super::find_log(record, arena);
+            }
         }
         // In JSON Fluent Bit writes the last of a name only.
         let is_replaced = |field: &Field<'a>| self.record.iter().any(|(name, _)| name.is(&field.name));

@@ -237,7 +237,7 @@ async fn serve<I: Intakes>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shar
         stream,
         peer,
         shared: &shared,
-        framing: Framing::new(&shared.config, peer.ip()),
+        framing: Framing::new(&shared.config, peer),
         buffer: BytesMut::new(),
         half_bytes: 0,
         read_bytes: READ_BYTES_MIN,

@@ -58,7 +58,7 @@ pub(super) fn check(args: &Args) -> Exit {
 }
 
 fn refuse(problems: &[String]) -> Exit {
-    problems.iter().for_each(|problem| say(problem));
+    problems.iter().for_each(say);
     let plural = if problems.len() == 1 { "" } else { "s" };
     say(format_args!("meshlens: {} error{plural}", problems.len()));
     Exit::Usage

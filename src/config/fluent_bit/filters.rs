@@ -68,7 +68,7 @@ fn own(translation: &mut Translation, section: &Section, plugin: &str, node: &mu
     match plugin {
         "record_modifier" => record_modifier(translation, section, node),
         "modify" => {
-            modify(section, node);
+            modify(translation, section, node);
             true
         }
         "grep" | "nest" | "multiline" => {
@@ -108,7 +108,7 @@ fn record_modifier(translation: &mut Translation, section: &Section, node: &mut 
     node.keys().any(|key| !matches!(key, "type" | "match" | "match_regex"))
 }
 
-fn modify(section: &Section, node: &mut Node) {
+fn modify(translation: &mut Translation, section: &Section, node: &mut Node) {
     // Rules are applied in the order written, so that the list that the table has made is made again.
     node.remove("rule");
     for entry in &section.entries {
@@ -125,6 +125,16 @@ fn modify(section: &Section, node: &mut Node) {
             }
             _ => continue,
         };
+        // As Fluent Bit: such a rule is no reason not to start.
+        let is_pair = matches!(key, "set" | "add" | "rename" | "hard_rename" | "copy" | "hard_copy");
+        if is_pair && !entry.value.contains('"') && entry.value.split_whitespace().count() > 2 {
+            translation.warn_entry(
+                section,
+                entry,
+                "is left out: it takes two words; a text of several stands in quotes",
+            );
+            continue;
+        }
         append(node, "rule", Node::text(format!("{key} {}", entry.value), entry.origin.clone()));
     }
 }

@@ -118,6 +118,11 @@ fn parsers(translation: &mut Translation, section: &Section, source: &Node) {
         append(&mut translation.tree, "filter", filter);
     }
     if let Some(entry) = section.get("parser").filter(|entry| !entry.value.is_empty()) {
+        let parsers = translation.tree.get("parser");
+        if !parsers.is_some_and(|parsers| parsers.keys().any(|name| name.eq_ignore_ascii_case(&entry.value))) {
+            // As Fluent Bit: an input goes on without it.
+            return translation.warn_entry(section, entry, "names no parser: lines pass as they are");
+        }
         let mut filter = filter("parser", &entry.origin);
         filter.insert("key_name", key);
         append(&mut filter, "parser", Node::text(&entry.value, entry.origin.clone()));

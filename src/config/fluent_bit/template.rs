@@ -168,7 +168,7 @@ pub fn s3_key(text: &str, is_static: bool) -> Result<String, String> {
         rest = &after[length..];
     }
     out.push_str(rest);
-    if !is_static && !text.contains("$UUID") {
+    if !is_static && !text.contains("$UUID") && !text.contains("$INDEX") {
         out.push_str("-object{uuid}");
     }
     Ok(out)

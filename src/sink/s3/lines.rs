@@ -12,7 +12,7 @@
 use std::fmt::Write as _;
 
 use crate::journal::block::{Block, Entry};
-use crate::record::json;
+use crate::record::{json, scan};
 use crate::sink::value::Text;
 use crate::timestamp::write_rfc3339;
 
@@ -106,6 +106,10 @@ fn escaped(key: &str) -> Box<str> {
 
 fn dated(entry: &Entry, line: &[u8], key: &str, format: DateFormat, out: &mut Vec<u8>) {
     let Some(members) = line.strip_prefix(b"{") else { return out.extend_from_slice(line) };
+    // A date of the record's own stays the only one. Most lines do not hold the name at all.
+    if memchr::memmem::find(line, key.as_bytes()).is_some() && scan::member(line, key.as_bytes()).is_some() {
+        return out.extend_from_slice(line);
+    }
     out.extend_from_slice(b"{\"");
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(b"\":");

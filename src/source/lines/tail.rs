@@ -217,7 +217,10 @@ async fn submit<I: Intakes>(config: &Config, intake: &mut I::Intake, intakes: &I
     if lines.bytes.is_empty() && lines.position.is_none() {
         return;
     }
-    let is_plain = config.key == LOG && config.path_key.is_none() && config.offset_key.is_none();
+    let is_plain = config.key == LOG
+        && config.path_key.is_none()
+        && config.offset_key.is_none()
+        && memchr::memmem::find(&lines.bytes, b"\r\n").is_none();
     let (bytes, encoding) = match is_plain {
         true => (lines.bytes, Encoding::Lines),
         false => (pack(config, &path, &lines.bytes, offset).into(), Encoding::Entries),
@@ -245,7 +248,9 @@ fn pack(config: &Config, path: &Path, lines: &[u8], mut offset: u64) -> Vec<u8> 
         if let Some(key) = &config.offset_key {
             packer.number(key.as_bytes(), offset);
         }
-        packer.text(config.key.as_bytes(), line.strip_suffix(b"\n").unwrap_or(line));
+        // A line may end as in Windows.
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        packer.text(config.key.as_bytes(), text.strip_suffix(b"\r").unwrap_or(text));
         offset += line.len() as u64;
     }
     packer.take()

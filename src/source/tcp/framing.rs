@@ -3,7 +3,7 @@
 //! Lines that end with `\n` and get no further field are split off as they are; all else is packed as entries, which copies it once.
 //! Scanning resumes where it stopped. No buffer needs to hold more than a record of `record_bytes_max` and its separator.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::{memmem, memrchr};
@@ -62,7 +62,7 @@ enum Scan {
 }
 
 impl Framing {
-    pub(super) fn new(config: &Config, peer: IpAddr) -> Self {
+    pub(super) fn new(config: &Config, peer: SocketAddr) -> Self {
         let format = match config.format {
             Format::Json => Scan::Json(ObjectScanner::default()),
             Format::None => Scan::Text {
@@ -71,7 +71,8 @@ impl Framing {
                 is_skipping: false,
             },
         };
-        let address = |key: &String| (key.as_bytes().into(), peer.to_string().into_bytes().into());
+        // As Fluent Bit spells it.
+        let address = |key: &String| (key.as_bytes().into(), format!("tcp://{peer}").into_bytes().into());
         Self {
             format,
             record_bytes_max: config.record_bytes_max,
@@ -274,7 +275,7 @@ mod tests {
 
     /// Reads `input` in pieces of that size, as a connection does.
     fn read(config: &Config, input: &[u8], size: usize) -> Seen {
-        let mut framing = Framing::new(config, [10, 0, 0, 7].into());
+        let mut framing = Framing::new(config, ([10, 0, 0, 7], 5).into());
         let (mut buffer, mut seen, mut rest) = (BytesMut::new(), Seen::default(), input);
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(framing.room(buffer.len()).min(size).min(rest.len()));
@@ -303,7 +304,12 @@ mod tests {
         let other = Config { separator: (*b"##").into(), ..config.clone() };
         all_sizes(&other, "one##t#wo\n####last#", &["log=one", "log=t#wo\n", "log=", "log=last#"], [0, 0, 0]);
         let address = Config { source_address_key: Some("peer".into()), ..config };
-        all_sizes(&address, "one\nlast", &["log=one peer=10.0.0.7", "log=last peer=10.0.0.7"], [0, 0, 0]);
+        all_sizes(
+            &address,
+            "one\nlast",
+            &["log=one peer=tcp://10.0.0.7:5", "log=last peer=tcp://10.0.0.7:5"],
+            [0, 0, 0],
+        );
     }
 
     #[test]
@@ -337,7 +343,7 @@ mod tests {
         all_sizes(&config, "{\"a\":\"\u{e9}\\n\"}{\n \"log\": \"x\"\n}", &["a=\u{e9}\n", "log=x"], [0, 0, 0]);
         all_sizes(&config, "GET / HTTP/1.1\r\n{\"a\":\"b\"}\n{\"a\":}\n{\"c\":\"d\"}{\"e", &["a=b", "c=d"], [3, 0, 0]);
         let address = Config { source_address_key: Some("peer".into()), ..config };
-        all_sizes(&address, "{\"a\":\"b\"}", &["a=b peer=10.0.0.7"], [0, 0, 0]);
+        all_sizes(&address, "{\"a\":\"b\"}", &["a=b peer=tcp://10.0.0.7:5"], [0, 0, 0]);
     }
 
     #[test]

@@ -97,6 +97,10 @@ fn limits(translation: &mut Translation, section: &Section, node: &mut Node) {
 }
 
 fn date(translation: &mut Translation, section: &Section, node: &mut Node) {
+    // With one value alone there is no record to put it into.
+    if node.get("log_key").is_some() {
+        return;
+    }
     let key = section.value("json_date_key").filter(|key| !key.is_empty()).unwrap_or("date");
     if values::boolean(key) == Some(false) {
         return;

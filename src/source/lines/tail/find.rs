@@ -40,8 +40,9 @@ enum Part {
     },
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher, PatternError> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
+fn matcher(pattern: &str, is_exclude: bool) -> Result<GlobMatcher, PatternError> {
+    // What is left out is matched as Fluent Bit does: there a `*` goes over directories.
+    let glob = GlobBuilder::new(pattern).literal_separator(!is_exclude).backslash_escape(true).build();
     let why = |error: globset::Error| PatternError { pattern: pattern.to_owned(), why: error.kind().to_string() };
     glob.map(|glob| glob.compile_matcher()).map_err(why)
 }
@@ -54,9 +55,11 @@ impl Finder {
     /// # Errors
     /// The first pattern that is none.
     pub(super) fn new(paths: &[String], exclude: &[String]) -> Result<Self, PatternError> {
-        let all = |texts: &[String]| texts.iter().map(|text| matcher(text)).collect::<Result<Vec<_>, _>>();
+        let all = |texts: &[String], is_exclude| {
+            texts.iter().map(|text| matcher(text, is_exclude)).collect::<Result<Vec<_>, _>>()
+        };
         let patterns = paths.iter().map(|path| parts(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { patterns, matchers: all(paths)?, exclude: all(exclude)? })
+        Ok(Self { patterns, matchers: all(paths, false)?, exclude: all(exclude, true)? })
     }
 
     /// The paths that match now, in order.
@@ -87,7 +90,7 @@ fn parts(path: &str) -> Result<Vec<Part>, PatternError> {
     for part in path.split('/').filter(|part| !part.is_empty()) {
         match parts.last_mut() {
             _ if is_pattern(part) => {
-                parts.push(Part::Pattern { matcher: matcher(part)?, takes_hidden: part.starts_with('.') });
+                parts.push(Part::Pattern { matcher: matcher(part, false)?, takes_hidden: part.starts_with('.') });
             }
             Some(Part::Plain(plain)) => plain.push(part),
             _ => parts.push(Part::Plain(part.into())),
