@@ -118,11 +118,22 @@ impl World {
                 Piece::Part { object, bytes } => {
                     self.growing.entry(object.id).or_default().extend_from_slice(&bytes);
                     if refuses && random.u8(..20) == 0 && !self.visible.contains_key(&object.key) {
-                        // A part that is refused ends the object where it is.
-                        refused.insert(object.id);
+                        // A part that is refused ends the object where it is, unless it is at its end already.
                         let mut last = Vec::new();
                         objects.finish(object.id, &mut last);
-                        queue.extend(last);
+                        match last.pop() {
+                            Some(Piece::Last { object, bytes, cut }) => {
+                                queue.retain(|piece| match piece {
+                                    Piece::Part { object: other, bytes } if other.id == object.id => {
+                                        self.growing.entry(object.id).or_default().extend_from_slice(bytes);
+                                        false
+                                    }
+                                    _ => true,
+                                });
+                                self.refuse(&object, &bytes.unwrap(), cut);
+                            }
+                            _ => drop(refused.insert(object.id)),
+                        }
                     }
                 }
                 Piece::Last { object, bytes, cut } => {
@@ -134,6 +145,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// An object that was ended by a refusal is lost, settled and forgotten at once: what comes after it may be noted only behind
+    /// these words, or a note of the object, from before the last start, would claim it as well.
+    fn refuse(&mut self, object: &Identity, bytes: &[u8], cut: Arc<Cut>) {
+        let mut whole = self.growing.remove(&object.id).unwrap_or_default();
+        whole.extend_from_slice(bytes);
+        self.lost.extend(decompress(object.compression, &whole).unwrap());
+        self.journal.unsynced.push(Word::Settle(cut));
+        self.journal.unsynced.push(Word::Remove(object.key.clone()));
     }
 
     /// Takes an object one step further. True if it is over.
