@@ -4,17 +4,21 @@
 //!
 //! ```text
 //! main ─► cli ─► config ─► topology         one validated Config; bind, spawn, supervise, drain, account
+//!          │       └ TOML and flags; what Fluent Bit (classic, YAML) and fluentd call theirs becomes the same document
+//!          └ firelens                       what the ECS agent would write for a task definition, for `check`
 //!
 //! source   forward (tcp, unix, tls), tcp, lines (stdin, files), tail, dummy   bytes come in
 //!   │ chunk            bytes read together: whole messages or lines, where from
 //!   ▼
 //! process  decode ─ filter ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
+//!   │                  filter has what Fluent Bit's filters do: grep, modify, parser, multiline, rewrite_tag, …;
 //!   │                  one synchronous pass over borrowed bytes; a record is a view, reused from one to the next
 //!   ▼ journal::block   encoded records, an index over them; written once, shared by all sinks
 //! journal              ordered, bounded in bytes, in memory and on disk; a cursor and a watermark for each sink
 //!   │
 //!   ▼
-//! sink     cloudwatch_logs, firehose, s3, file, stdout                        requests go out
+//! sink     cloudwatch_logs, firehose, s3, forward, file, stdout               requests go out
+//!          discard, unsupported                                               nothing goes out; unsupported counts it as dropped
 //!
 //! admin                metrics, status and health over HTTP, beside the flow
 //! telemetry            the account of every record, the log on stderr, panics

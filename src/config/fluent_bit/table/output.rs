@@ -164,7 +164,7 @@ pub const PLUGINS: &[Plugin] = &[
             better(
                 "static_file_path",
                 To::Code,
-                "Unless it is on, or the key has `$UUID`, `-object` and 8 characters are appended to every key, where Fluent Bit does so for PutObject only and may overwrite.",
+                "Unless it is on, or the key has `$UUID` or `$INDEX`, `-object` and 8 characters are appended to every key, where Fluent Bit does so for PutObject only and may overwrite.",
             ),
             better("total_file_size", To::Code, "`object_bytes_max`, 100MB if not given; 5GiB at most."),
             noted("upload_timeout", To::Code, "`object_age_max`, 10m if not given."),
