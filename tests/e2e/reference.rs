@@ -336,7 +336,7 @@ impl Case {
         let flags = ["run", "--fluent-bit-config", path.to_str().unwrap(), "--set", "shutdown.quiet=100ms"];
         let mut process = Run::new(flags).environment(fake.environment()).start();
         if self.document["exit"] != 0 {
-            let exit = process.wait(SOON);
+            let exit = process.wait(Duration::from_secs(10));
             return if exit.code == Some(2) { Err(exit.stderr) } else { panic!("{}: {}", self.name, exit.stderr) };
         }
         if !self.is_input() {
@@ -452,9 +452,13 @@ fn key_shape(key: &str) -> String {
     for part in key.split('/') {
         let (stem, random) = part.rsplit_once("-object").unwrap_or((part, ""));
         let stem: String = stem.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        let is_random = stem.len() == 8 && part.chars().all(|c| c.is_ascii_alphanumeric());
+        let (name, suffix) = stem.split_once('.').unwrap_or((&stem, ""));
         shape.push('/');
-        shape.push_str(if is_random { "xxxxxxxx" } else { &stem });
+        if name.len() == 8 && name.chars().all(|c| c.is_ascii_alphanumeric()) {
+            write!(shape, "xxxxxxxx.{suffix}").unwrap();
+        } else {
+            shape.push_str(&stem);
+        }
         if !random.is_empty() || part.contains("-object") {
             write!(shape, "-object{}", "x".repeat(random.len())).unwrap();
         }
