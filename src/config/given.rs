@@ -151,19 +151,22 @@ impl Given<'_> {
     }
 }
 
-/// Reads a file that the ECS agent would write, with the files that it names from `directory` where they are nowhere else.
+/// Reads a file that the ECS agent would write, with what it would download, and the files that it names from `directory` where
+/// they are nowhere else.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load_generated(
     path: &Path,
+    mut given: Vec<(PathBuf, String)>,
     text: &str,
     directory: &Path,
     flags: &Flags,
     variables: Variables<'_>,
 ) -> Result<Loaded, Problems> {
     let beside = Some(directory.to_owned());
-    let files = Files { given: vec![(path.to_owned(), text.to_owned())], beside, ..Files::default() };
+    given.push((path.to_owned(), text.to_owned()));
+    let files = Files { given, beside, ..Files::default() };
     let Translated { tree, problems, warnings, is_whole } = if path == Path::new(init::FLUENTD) {
         fluentd::read(path, &files, variables, None)
     } else {

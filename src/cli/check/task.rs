@@ -14,7 +14,7 @@ use crate::config::document::{Node, Value};
 use crate::config::fluent_bit::metadata;
 use crate::config::{Loaded, given};
 use crate::firelens::task::{Container, NetworkMode, TaskDefinition};
-use crate::firelens::{self, Generated, Identity};
+use crate::firelens::{self, Generated, Identity, Included};
 use crate::pattern::Pattern;
 use crate::pattern::wildcard::Wildcard;
 
@@ -48,13 +48,23 @@ pub(super) fn check(args: &Args) -> Exit {
     let environment = environment(&task);
     let variables = |name: &str| environment.get(name).cloned();
     let path = Path::new(generated.path);
-    match given::load_generated(path, &generated.text, &directory, &args.config.flags, &variables) {
+    let downloaded = downloaded(&generated, &directory);
+    match given::load_generated(path, downloaded, &generated.text, &directory, &args.config.flags, &variables) {
         Err(problems) => {
             let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
             refuse(&lines)
         }
         Ok(loaded) => printed(args, &loaded, |loaded| report(&task, &generated, loaded)),
     }
+}
+
+/// What the agent would download, if a file of that name lies beside the task definition.
+fn downloaded(generated: &Generated, directory: &Path) -> Vec<(PathBuf, String)> {
+    let file = |included: &Included| {
+        let name = included.arn.as_ref()?.rsplit('/').next()?.to_owned();
+        Some((PathBuf::from(&included.path), std::fs::read_to_string(directory.join(name)).ok()?))
+    };
+    generated.included.iter().filter_map(file).collect()
 }
 
 fn refuse(problems: &[String]) -> Exit {

@@ -125,6 +125,9 @@ impl Files {
 
     /// The same file for two paths to it.
     pub fn identity(&self, path: &Path) -> PathBuf {
+        if self.given(path).is_some() {
+            return path.to_owned();
+        }
         let place = self.place(path);
         fs::canonicalize(&place).unwrap_or(place)
     }
