@@ -65,6 +65,8 @@ pub struct Options {
     pub observer: Option<Observer>,
     /// Byte strings that no request may contain.
     pub marks: Vec<String>,
+    /// Stand in for the services of every region, not of one.
+    pub any_region: bool,
 }
 
 /// Counters of one operation.
@@ -154,6 +156,7 @@ pub fn escape_xml(text: &str) -> String {
 }
 
 struct Shared {
+    any_region: bool,
     credentials: Mutex<Vault>,
     faults: Faults,
     logs: Mutex<logs::Logs>,
@@ -212,6 +215,7 @@ impl FakeAws {
         let keep = !options.forget;
         let shared = Arc::new(Shared {
             credentials: Mutex::new(Vault { current: Credentials::numbered(0), expired: false, issued: 0 }),
+            any_region: options.any_region,
             faults: Faults::new(options.seed),
             logs: Mutex::new(logs::Logs { keep, ..logs::Logs::default() }),
             firehose: Mutex::new(firehose::Firehose { keep, ..firehose::Firehose::default() }),
@@ -575,12 +579,17 @@ impl Shared {
             (Service::S3, Some(hash)) => hash.to_owned(),
             _ => digest::sha256_hex(body),
         };
-        let (credentials, is_expired) = {
+        let (mut credentials, is_expired) = {
             let vault = lock(&self.credentials);
             (vault.current.clone(), vault.expired || vault.is_of_old(head))
         };
         if is_expired && let Some(reply) = refused_by_fault(service, Some(Fault::ExpiredToken)) {
             return reply.into();
+        }
+        if self.any_region
+            && let Some(region) = sigv4::region_of(head)
+        {
+            credentials.region = region.to_owned();
         }
         if let Err(refusal) = sigv4::verify(head, &hash, service.scope(), &credentials, now.as_secs() as i64) {
             return not_let_in(service, &refusal).into();

@@ -11,6 +11,7 @@
 mod client;
 mod exposition;
 mod fake_aws;
+mod ordered;
 mod process;
 mod sender;
 mod traffic;
@@ -23,6 +24,7 @@ mod broken;
 mod fake_aws_selftest;
 mod fault_table;
 mod faults;
+mod firelens;
 mod follow;
 mod hostile;
 mod inputs;

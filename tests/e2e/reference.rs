@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use base64::Engine as _;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::fake_aws::sigv4::REGION;
 use crate::fake_aws::{FakeAws, Options};
+use crate::ordered::{Json, json, key_shape, lines_of, text};
 use crate::process::{Run, free_address};
 use crate::stage::SOON;
 
@@ -27,86 +27,6 @@ const DIFFERENT: &[(&str, &str)] = &include!("reference/differences.in");
 
 /// Cases about the notation of outputs that only people look at: ours is one JSON object a line.
 const OF_NOTATION: &[&str] = &["stdout-", "file-"];
-
-/// A JSON value that keeps the order of members, and repeated ones.
-#[derive(Clone, Debug)]
-enum Json {
-    Null,
-    Bool(bool),
-    Number(f64),
-    Text(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
-}
-
-impl PartialEq for Json {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Null, Self::Null) => true,
-            (Self::Bool(one), Self::Bool(other)) => one == other,
-            // Fluent Bit prints times as doubles with fewer digits than they have.
-            (Self::Number(one), Self::Number(other)) => (one - other).abs() <= 1e-12 * one.abs().max(1.0),
-            (Self::Text(one), Self::Text(other)) => one == other || utf8_of(one) == utf8_of(other),
-            (Self::List(one), Self::List(other)) => one == other,
-            (Self::Object(one), Self::Object(other)) => one == other,
-            _ => false,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Json;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_unit<E>(self) -> Result<Json, E> {
-                Ok(Json::Null)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-                Ok(Json::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-                Ok(Json::Number(value as f64))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-                Ok(Json::Number(value as f64))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-                Ok(Json::Number(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-                Ok(Json::Text(value.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    values.push(value);
-                }
-                Ok(Json::List(values))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Json::Object(members))
-            }
-        }
-        reader.deserialize_any(Any)
-    }
-}
 
 /// A text without what became of bytes that are no UTF-8: Fluent Bit leaves them out, or makes characters of its own of them; here each is
 /// the character of its number.
@@ -120,10 +40,6 @@ struct Delivered {
     place: String,
     time: Json,
     what: Json,
-}
-
-fn json(text: &str) -> Json {
-    serde_json::from_str(text).unwrap_or_else(|_| Json::Text(text.to_owned()))
 }
 
 fn directory() -> PathBuf {
@@ -424,6 +340,10 @@ fn same(theirs: &Json, ours: &Json) -> bool {
             theirs.len() == ours.len()
                 && theirs.iter().zip(ours).all(|(one, other)| one.0 == other.0 && same(&one.1, &other.1))
         }
+        (Json::List(theirs), Json::List(ours)) => {
+            theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(one, other)| same(one, other))
+        }
+        (Json::Text(theirs), Json::Text(ours)) => theirs == ours || utf8_of(theirs) == utf8_of(ours),
         _ => theirs == ours,
     }
 }
@@ -446,36 +366,6 @@ fn rounded(time: Json) -> Json {
     }
 }
 
-/// A key with what differs from run to run made alike: digits of times, eight random characters.
-fn key_shape(key: &str) -> String {
-    let mut shape = String::new();
-    for part in key.split('/') {
-        let (stem, random) = part.rsplit_once("-object").unwrap_or((part, ""));
-        let stem: String = stem.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        let (name, suffix) = stem.split_once('.').unwrap_or((&stem, ""));
-        shape.push('/');
-        if name.len() == 8 && name.chars().all(|c| c.is_ascii_alphanumeric()) {
-            write!(shape, "xxxxxxxx.{suffix}").unwrap();
-        } else {
-            shape.push_str(&stem);
-        }
-        if !random.is_empty() || part.contains("-object") {
-            write!(shape, "-object{}", "x".repeat(random.len())).unwrap();
-        }
-    }
-    shape
-}
-
-fn lines_of(bytes: &[u8]) -> Vec<String> {
-    let mut text = Vec::new();
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut text).unwrap();
-    } else {
-        text.extend_from_slice(bytes);
-    }
-    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
-}
-
 fn bytes_of(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.clone().into_bytes(),
@@ -487,12 +377,6 @@ fn bytes_of(value: &Value) -> Vec<u8> {
         }
         other => panic!("{other}"),
     }
-}
-
-fn text(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(0xdb);
-    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-    out.extend_from_slice(bytes);
 }
 
 /// As MessagePack.

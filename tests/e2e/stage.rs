@@ -48,7 +48,13 @@ impl Stage {
     }
 
     fn with(traffic: Traffic, count: u64, observer: Option<Observer>, witness: Arc<Witness>) -> Self {
-        let options = Options { seed: count, forget: observer.is_some(), observer, marks: vec![MARK.into()] };
+        let options = Options {
+            seed: count,
+            forget: observer.is_some(),
+            observer,
+            marks: vec![MARK.into()],
+            ..Options::default()
+        };
         let fake = FakeAws::start(options);
         fake.logs().seed(GROUP, &[STREAM]);
         fake.seed_firehose(FIREHOSE);

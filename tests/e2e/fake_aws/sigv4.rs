@@ -102,6 +102,12 @@ pub fn verify(
     if hex(&sign(&key, &to_sign)) == signature { Ok(()) } else { Err(Refusal::Mismatch(canonical)) }
 }
 
+/// The region that a request was signed for.
+pub fn region_of(head: &Parts) -> Option<&str> {
+    let (_, credential) = header(head, "authorization")?.split_once("Credential=")?;
+    credential.split('/').nth(2)
+}
+
 fn canonical_request(head: &Parts, names: &[&str], signed: &str, payload_hash: &str, service: &str) -> String {
     let path = percent_decode(head.uri.path());
     let mut path = percent_encode(&path, true);

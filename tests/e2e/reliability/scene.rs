@@ -76,7 +76,8 @@ impl Scene {
     pub fn of(traffic: Traffic, scale: Scale, persist: Persist, to: &'static [Seen], count: u64, seed: u64) -> Self {
         let witness = Witness::new(traffic.clone(), count);
         let observer = Some(witness.observer());
-        let fake = FakeAws::start(Options { seed, forget: true, observer, marks: vec![MARK.into()] });
+        let fake =
+            FakeAws::start(Options { seed, forget: true, observer, marks: vec![MARK.into()], ..Options::default() });
         fake.logs().seed(GROUP, &[STREAM]);
         fake.seed_firehose(FIREHOSE);
         fake.seed_bucket(BUCKET);
