@@ -222,7 +222,16 @@ fn the_schema_is_json_and_knows_every_table() {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(schema["additionalProperties"], false);
-    assert_eq!(schema["$defs"]["Sink"]["oneOf"].as_array().unwrap().len(), 6);
+    for (table, kinds) in [
+        ("Sink", &["cloudwatch_logs", "firehose", "s3", "file", "forward", "stdout", "discard", "unsupported"][..]),
+        ("Source", &["forward", "lines", "tail", "tcp", "dummy"]),
+    ] {
+        let variants = schema["$defs"][table]["oneOf"].as_array().unwrap();
+        let named: Vec<&str> =
+            variants.iter().map(|variant| variant["properties"]["type"]["const"].as_str().unwrap()).collect();
+        assert_eq!(named.len(), kinds.len(), "{table}: {named:?}");
+        kinds.iter().for_each(|kind| assert!(named.contains(kind), "{table}: {kind}"));
+    }
     assert!(!stdout(&output).contains("\"null\""));
 }
 
