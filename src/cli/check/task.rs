@@ -54,7 +54,7 @@ pub(super) fn check(args: &Args) -> Exit {
     let variables = |name: &str| environment.get(name).cloned();
     let path = Path::new(generated.path);
     let Brought { files, init, missing } = Brought::new(&task, &generated, &directory);
-    missing.iter().for_each(|line| say(line));
+    missing.iter().for_each(say);
     match given::load_generated(path, &generated.text, files, init, &directory, &args.config.flags, &variables) {
         Err(problems) => {
             let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
@@ -97,7 +97,7 @@ impl Brought {
 }
 
 fn refuse(problems: &[String]) -> Exit {
-    problems.iter().for_each(|problem| say(problem));
+    problems.iter().for_each(say);
     let plural = if problems.len() == 1 { "" } else { "s" };
     say(format_args!("meshlens: {} error{plural}", problems.len()));
     Exit::Usage
