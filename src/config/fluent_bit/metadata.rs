@@ -76,7 +76,9 @@ fn get(url: &str) -> Result<Vec<u8>, String> {
     let mut stream = TcpStream::connect_timeout(&address, ATTEMPT).map_err(words)?;
     stream.set_read_timeout(Some(ATTEMPT)).and_then(|()| stream.set_write_timeout(Some(ATTEMPT))).map_err(words)?;
     // Version 1.0: the answer ends where the connection does, without chunks.
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n").map_err(words)?;
+    // In one write: an answer that comes before all of the request is there would cut the connection.
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(words)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(words)?;
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no HTTP answer")?;
