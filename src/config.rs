@@ -120,6 +120,7 @@ pub fn load_tree(
     flags: &flags::Flags,
     variables: Variables<'_>,
 ) -> Result<Loaded, Problems> {
+    let of_reading = problems.clone();
     let mut document = flags::assemble(file, flags, &mut problems, &mut warnings);
     let mut found = Problems::default();
     let root = deserialize::read::<raw::Root>(&mut document, &mut found);
@@ -129,7 +130,8 @@ pub fn load_tree(
     let mut builder = Builder::new(&document, variables, Problems::default(), warnings);
     let mut config = builder.build(root);
     let (found, warnings) = (builder.problems, builder.warnings);
-    problems.extend_except_same_place(found);
+    // What was refused in reading may have left a stand-in, which then is wrong too.
+    found.except_at_places_of(&of_reading).into_iter().for_each(|problem| problems.push(problem));
     if !problems.is_empty() {
         return Err(problems.sorted());
     }

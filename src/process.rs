@@ -7,6 +7,7 @@
 
 pub mod lines;
 mod memory;
+mod pipeline;
 pub mod repeats;
 mod stage;
 mod way;
@@ -14,132 +15,25 @@ mod way;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-
-use self::memory::{Memory, Pieces};
+use self::memory::Pieces;
+pub use self::pipeline::{BuildError, Config, Parse, Pipeline};
 use self::repeats::{Begun, ChunkKey, Repeats};
 use self::stage::{Envoys, Stage, Tally};
 use self::way::{Exit, Rest, Way};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
 use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
 use crate::encode::Fragment;
-use crate::enrich::ecs::Metadata;
 use crate::envoy::Parser;
 use crate::filter::{Arena, Filters, Pending, TagFilters};
-use crate::journal::block::{Block, Pool};
+use crate::journal::block::Block;
 use crate::journal::{Durable, Sequence, Writer};
 use crate::letter;
 use crate::record::{Key, Name, Record, Value};
-use crate::redact::Redactor;
-use crate::route::{RouteError, Router};
 use crate::telemetry::account::{Ledger, Reason};
 use crate::telemetry::sparing::Sparing;
-use crate::{enrich, filter, redact, route};
 
 /// A block is closed when it has this many bytes, in the middle of a chunk if need be.
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
-
-/// What is recognised in log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parse {
-    /// Envoy's access logs and its own log.
-    pub envoy: bool,
-    /// Envoy's own log is marked as such.
-    pub application: bool,
-}
-
-impl Default for Parse {
-    fn default() -> Self {
-        Self { envoy: true, application: true }
-    }
-}
-
-/// What the stages are compiled from.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Filters, in order.
-    pub filter: filter::Config,
-    /// What is recognised.
-    pub parse: Parse,
-    /// Redaction.
-    pub redact: redact::Config,
-    /// Enrichment.
-    pub enrich: enrich::Config,
-    /// Routing.
-    pub route: route::Config,
-    /// How many sinks there are.
-    pub sinks: usize,
-    /// Names of the record fields that sink templates use; their values are kept in each [`crate::journal::block::Partition`].
-    pub partition_keys: Arc<[Box<str>]>,
-}
-
-/// A stage that does not compile. The configuration was checked for that, so this is a defect.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A filter.
-    #[error(transparent)]
-    Filter(#[from] filter::FilterErrors),
-    /// A route.
-    #[error(transparent)]
-    Route(#[from] RouteError),
-}
-
-/// What every connection shares: the compiled stages.
-pub struct Pipeline {
-    filters: Arc<Filters>,
-    parse: Parse,
-    passes_applications: bool,
-    redactor: Redactor,
-    router: Router,
-    fragment: watch::Receiver<Arc<Fragment>>,
-    partition_keys: Arc<[Box<str>]>,
-    buffers: Arc<Pool>,
-    memory: Arc<Memory>,
-}
-
-impl Pipeline {
-    /// Compiles the stages, and starts the task that makes a new fragment when task metadata changes.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub fn new(
-        config: &Config,
-        metadata: watch::Receiver<Arc<Metadata>>,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Arc<Self>, BuildError> {
-        Ok(Arc::new(Self {
-            filters: Arc::new(Filters::new(&config.filter)?),
-            parse: config.parse,
-            passes_applications: config.redact.application == redact::Application::Pass,
-            redactor: Redactor::new(&config.redact),
-            router: Router::new(&config.route, config.sinks)?,
-            fragment: fragments(config.enrich.clone(), metadata, tasks),
-            partition_keys: config.partition_keys.clone(),
-            buffers: Arc::default(),
-            memory: Arc::default(),
-        }))
-    }
-}
-
-/// The current fragment of enrichment, made anew with each change of the metadata.
-fn fragments(
-    config: enrich::Config,
-    mut metadata: watch::Receiver<Arc<Metadata>>,
-    tasks: &mut JoinSet<()>,
-) -> watch::Receiver<Arc<Fragment>> {
-    let make = move |metadata: &Metadata| Arc::new(Fragment::new(enrich::fields(&config, metadata)));
-    let (sender, receiver) = watch::channel(make(&metadata.borrow_and_update()));
-    tasks.spawn(async move {
-        while metadata.changed().await.is_ok() {
-            let fragment = make(&metadata.borrow_and_update());
-            sender.send_replace(fragment);
-        }
-        // The metadata is final; the fragment stays for as long as anyone reads it.
-        sender.closed().await;
-    });
-    receiver
-}
 
 /// What came of a chunk.
 #[derive(Debug, Default)]

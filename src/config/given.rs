@@ -151,15 +151,16 @@ impl Given<'_> {
     }
 }
 
-/// Reads a file that the ECS agent would write, with what it would download, and the files that it names from `directory` where
-/// they are nowhere else.
+/// Reads a file that the ECS agent would write, with the files that it names from `directory` where they are nowhere else;
+/// `given` are those that the agent or the init image would bring from somewhere, by their places in the container.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load_generated(
     path: &Path,
-    mut given: Vec<(PathBuf, String)>,
     text: &str,
+    mut given: Vec<(PathBuf, String)>,
+    init: Init,
     directory: &Path,
     flags: &Flags,
     variables: Variables<'_>,
@@ -170,7 +171,14 @@ pub fn load_generated(
     let Translated { tree, problems, warnings, is_whole } = if path == Path::new(init::FLUENTD) {
         fluentd::read(path, &files, variables, None)
     } else {
-        fluent_bit::read(&Request { files: vec![path.to_owned()], from: files, ..Request::default() }, variables)
+        let generated = (!init.ignores_generated).then(|| path.to_owned());
+        let mut request = Request { files: generated.into_iter().collect(), from: files, ..Request::default() };
+        for place in init.places {
+            // One that cannot be read is said where it is read.
+            let text = request.from.read(&place).unwrap_or_default();
+            Init::add(&mut request, place, &text);
+        }
+        fluent_bit::read(&request, variables)
     };
     load_tree(Some(tree), is_whole, problems, warnings, flags, variables)
 }

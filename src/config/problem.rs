@@ -93,12 +93,14 @@ impl Problems {
 
     /// Adds those of another list that stand at places where nothing is wrong yet.
     pub fn extend_except_same_place(&mut self, others: Self) {
-        let taken: Vec<Option<Origin>> = self.0.iter().map(|problem| problem.origin.clone()).collect();
-        for problem in others.0 {
-            if problem.origin.is_none() || !taken.contains(&problem.origin) {
-                self.push(problem);
-            }
-        }
+        others.except_at_places_of(self).into_iter().for_each(|problem| self.push(problem));
+    }
+
+    /// Those that stand at places where nothing of another list stands.
+    pub fn except_at_places_of(mut self, others: &Self) -> Self {
+        let is_taken = |problem: &Problem| others.0.iter().any(|other| other.origin == problem.origin);
+        self.0.retain(|problem| problem.origin.is_none() || !is_taken(problem));
+        self
     }
 
     /// Whether nothing is wrong.

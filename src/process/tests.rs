@@ -5,6 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::*;
@@ -12,6 +14,7 @@ use crate::enrich::ecs::Metadata;
 use crate::journal::{self, Reader};
 use crate::route::Rule;
 use crate::telemetry::account::Reason;
+use crate::{enrich, filter, redact, route};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -318,7 +321,7 @@ async fn fields_of_an_access_log_are_recognised() {
 
 #[tokio::test]
 async fn filters_run_before_parsing_and_are_accounted() {
-    use filter::{FilterConfig, Kind, Tags};
+    use crate::filter::{FilterConfig, Kind, Tags};
     let grep = filter::grep::Config {
         rules: vec![filter::grep::Rule {
             action: filter::grep::Action::Exclude,

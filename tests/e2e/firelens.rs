@@ -54,6 +54,8 @@ const NAMED: &[(&str, &[&str])] = &[
         &["fluent-bit.conf:5: [INPUT] node_exporter_metrics", "fluent-bit.conf:12: [OUTPUT] prometheus_remote_write"],
     ),
     ("internal-metrics-to-cw", &["/fluent-bit/configs/plugin-metrics-to-cloudwatch.conf:11: [INPUT] exec"]),
+    ("load-test-cloudwatch-tcp", &["/fluent-bit/etc/external.conf:31: [OUTPUT] kinesis_streams"]),
+    ("load-test-firehose-tcp", &["/fluent-bit/etc/external.conf:31: [OUTPUT] kinesis_streams"]),
     ("multiple-destinations", &["/fluent-bit/etc/external.conf:24: [OUTPUT] datadog", "unsupported_output"]),
     (
         "split-streams-fluentbit",

@@ -65,13 +65,12 @@ fn json_over_tcp_is_read_on_behind_what_is_none() {
     drop(stream);
     process.wait_until("counting", SOON, |process| !process.said().is_empty());
     let exit = process.terminate(SOON);
-    let peer = "127.0.0.1";
-    let expected = [
-        json!({ "log": "one", "n": 1.5, "peer": peer }),
-        json!({ "log": "two", "peer": peer }),
-        json!({ "msg": [1, 2], "peer": peer }),
-    ];
-    assert_eq!(records(&exit.stdout), expected);
+    let mut records = records(&exit.stdout);
+    for record in &mut records {
+        let peer = record.as_object_mut().unwrap().remove("peer").unwrap();
+        assert!(peer.as_str().unwrap().starts_with("tcp://127.0.0.1:"), "{peer}");
+    }
+    assert_eq!(records, [json!({ "log": "one", "n": 1.5 }), json!({ "log": "two" }), json!({ "msg": [1, 2] })]);
     exit.account.assert_adds_up();
     assert_eq!(exit.account.detail("dropped", "tcp.malformed_frame"), 2, "{}", exit.stderr);
     assert_eq!(exit.account.detail("dropped", "tcp.too_large"), 1, "{}", exit.stderr);

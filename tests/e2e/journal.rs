@@ -140,7 +140,7 @@ fn a_directory_that_is_not_ours_is_refused_and_stays_as_it_is() {
     segment[16] = 9;
     fs::write(dir.join(&name), &segment).unwrap();
     let before = files(&dir);
-    refused(&stage, "is of version 9, and this program reads version 1");
+    refused(&stage, "is of version 9, and this program reads version 2");
     assert_eq!(files(&dir), before);
     for (name, bytes) in left {
         fs::write(dir.join(name), bytes).unwrap();

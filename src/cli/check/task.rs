@@ -11,7 +11,9 @@ use super::{Args, STOP_TIMEOUT_DEFAULT, end_time, pipeline, printed, section};
 use crate::cli::iam::{self, Permission};
 use crate::cli::{Exit, say};
 use crate::config::document::{Node, Value};
+use crate::config::fluent_bit::init::Init;
 use crate::config::fluent_bit::metadata;
+use crate::config::remote::Remote;
 use crate::config::{Loaded, given};
 use crate::firelens::task::{Container, NetworkMode, TaskDefinition};
 use crate::firelens::{self, Generated, Identity, Included};
@@ -20,6 +22,9 @@ use crate::pattern::wildcard::Wildcard;
 
 /// A task id like those that ECS makes.
 const TASK_ID: &str = "00000000000000000000000000000000";
+
+/// A region, where the task's is used and not known.
+const REGION: &str = "us-east-1";
 
 /// What the process needs beside the records it holds, in MiB; see the fault table in docs/reliability.md.
 const OWN_MEMORY_MIB: u64 = 48;
@@ -36,7 +41,7 @@ pub(super) fn check(args: &Args) -> Exit {
     };
     let identity = Identity {
         cluster: "CLUSTER".to_owned(),
-        task_arn: format!("arn:aws:ecs:REGION:000000000000:task/CLUSTER/{TASK_ID}"),
+        task_arn: format!("arn:aws:ecs:{REGION}:000000000000:task/CLUSTER/{TASK_ID}"),
         instance_id: (!task.is_fargate).then(|| "i-00000000000000000".to_owned()),
     };
     let generated = match firelens::generate(&task, &identity) {
@@ -48,8 +53,9 @@ pub(super) fn check(args: &Args) -> Exit {
     let environment = environment(&task);
     let variables = |name: &str| environment.get(name).cloned();
     let path = Path::new(generated.path);
-    let downloaded = downloaded(&generated, &directory);
-    match given::load_generated(path, downloaded, &generated.text, &directory, &args.config.flags, &variables) {
+    let Brought { files, init, missing } = Brought::new(&task, &generated, &directory);
+    missing.iter().for_each(say);
+    match given::load_generated(path, &generated.text, files, init, &directory, &args.config.flags, &variables) {
         Err(problems) => {
             let lines: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
             refuse(&lines)
@@ -58,13 +64,36 @@ pub(super) fn check(args: &Args) -> Exit {
     }
 }
 
-/// What the agent would download, if a file of that name lies beside the task definition.
-fn downloaded(generated: &Generated, directory: &Path) -> Vec<(PathBuf, String)> {
-    let file = |included: &Included| {
-        let name = included.arn.as_ref()?.rsplit('/').next()?.to_owned();
-        Some((PathBuf::from(&included.path), std::fs::read_to_string(directory.join(name)).ok()?))
-    };
-    generated.included.iter().filter_map(file).collect()
+/// Objects that the agent and the init image would download, from files of their names beside the task definition.
+struct Brought {
+    files: Vec<(PathBuf, String)>,
+    init: Init,
+    /// What is not there.
+    missing: Vec<String>,
+}
+
+impl Brought {
+    fn new(task: &TaskDefinition, generated: &Generated, directory: &Path) -> Self {
+        let own = task.router().into_iter().flat_map(|(router, _)| router.environment.clone());
+        let mut init = Init::from_environment(&own.collect::<Vec<_>>());
+        let (mut files, mut missing) = (Vec::new(), Vec::new());
+        let mut bring = |place: &Path, arn: &str| {
+            let name = arn.rsplit('/').next().unwrap_or(arn);
+            match std::fs::read_to_string(directory.join(name)) {
+                Ok(text) => files.push((place.to_owned(), text)),
+                Err(_) => missing.push(format!("{arn} is not looked at: put {name} beside the task definition")),
+            }
+            files.iter().any(|(known, _)| known == place)
+        };
+        if let Some(Included { path, arn: Some(arn) }) = &generated.included {
+            bring(Path::new(path), arn);
+        }
+        init.places.retain(|place| match place.to_str() {
+            Some(arn) if Remote::parse(arn).is_some() => bring(place, arn),
+            _ => true,
+        });
+        Self { files, init, missing }
+    }
 }
 
 fn refuse(problems: &[String]) -> Exit {
@@ -135,7 +164,7 @@ fn environment(task: &TaskDefinition) -> BTreeMap<String, String> {
         ("ECS_TASK_DEFINITION", task.family.as_str()),
         ("ECS_REVISION", "1"),
         ("ECS_LAUNCH_TYPE", if task.is_fargate { "FARGATE" } else { "EC2" }),
-        ("AWS_REGION", "REGION"),
+        ("AWS_REGION", REGION),
         ("AWS_AVAILABILITY_ZONE", "ZONE"),
         ("HOSTNAME", "HOSTNAME"),
     ];

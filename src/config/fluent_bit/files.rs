@@ -186,6 +186,11 @@ mod tests {
         assert_eq!(found, [Path::new("/etc/a/x.conf"), Path::new("/etc/b/y.conf")]);
         assert_eq!(files.read(&found[0]).unwrap(), "etc/a/x.conf");
         assert!(files.expand(Path::new("/nowhere/*.conf")).is_empty());
+        // A text that was given is no file of the same name that lies beside.
+        let given = vec![(PathBuf::from("/given/x.conf"), "given".to_owned())];
+        let files = Files { given, beside: Some(root.path().join("etc/a")), ..Files::default() };
+        assert_eq!(files.read(Path::new("/other/x.conf")).unwrap(), "etc/a/x.conf");
+        assert_ne!(files.identity(Path::new("/given/x.conf")), files.identity(Path::new("/other/x.conf")));
         assert!(files.read(Path::new("/etc/a")).is_err());
     }
 }

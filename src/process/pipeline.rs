@@ -1,0 +1,116 @@
+//! What all connections share: the stages, compiled once from the configuration.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::memory::Memory;
+use crate::encode::Fragment;
+use crate::enrich::ecs::Metadata;
+use crate::filter::Filters;
+use crate::journal::block::Pool;
+use crate::redact::Redactor;
+use crate::route::{RouteError, Router};
+use crate::{enrich, filter, redact, route};
+
+/// What is recognised in log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parse {
+    /// Envoy's access logs and its own log.
+    pub envoy: bool,
+    /// Envoy's own log is marked as such.
+    pub application: bool,
+}
+
+impl Default for Parse {
+    fn default() -> Self {
+        Self { envoy: true, application: true }
+    }
+}
+
+/// What the stages are compiled from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Filters, in order.
+    pub filter: filter::Config,
+    /// What is recognised.
+    pub parse: Parse,
+    /// Redaction.
+    pub redact: redact::Config,
+    /// Enrichment.
+    pub enrich: enrich::Config,
+    /// Routing.
+    pub route: route::Config,
+    /// How many sinks there are.
+    pub sinks: usize,
+    /// Names of the record fields that sink templates use; their values are kept in each [`crate::journal::block::Partition`].
+    pub partition_keys: Arc<[Box<str>]>,
+}
+
+/// A stage that does not compile. The configuration was checked for that, so this is a defect.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A filter.
+    #[error(transparent)]
+    Filter(#[from] filter::FilterErrors),
+    /// A route.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+}
+
+/// What every connection shares: the compiled stages.
+pub struct Pipeline {
+    pub(super) filters: Arc<Filters>,
+    pub(super) parse: Parse,
+    pub(super) passes_applications: bool,
+    pub(super) redactor: Redactor,
+    pub(super) router: Router,
+    pub(super) fragment: watch::Receiver<Arc<Fragment>>,
+    pub(super) partition_keys: Arc<[Box<str>]>,
+    pub(super) buffers: Arc<Pool>,
+    pub(super) memory: Arc<Memory>,
+}
+
+impl Pipeline {
+    /// Compiles the stages, and starts the task that makes a new fragment when task metadata changes.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn new(
+        config: &Config,
+        metadata: watch::Receiver<Arc<Metadata>>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Arc<Self>, BuildError> {
+        Ok(Arc::new(Self {
+            filters: Arc::new(Filters::new(&config.filter)?),
+            parse: config.parse,
+            passes_applications: config.redact.application == redact::Application::Pass,
+            redactor: Redactor::new(&config.redact),
+            router: Router::new(&config.route, config.sinks)?,
+            fragment: fragments(config.enrich.clone(), metadata, tasks),
+            partition_keys: config.partition_keys.clone(),
+            buffers: Arc::default(),
+            memory: Arc::default(),
+        }))
+    }
+}
+
+/// The current fragment of enrichment, made anew with each change of the metadata.
+fn fragments(
+    config: enrich::Config,
+    mut metadata: watch::Receiver<Arc<Metadata>>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Arc<Fragment>> {
+    let make = move |metadata: &Metadata| Arc::new(Fragment::new(enrich::fields(&config, metadata)));
+    let (sender, receiver) = watch::channel(make(&metadata.borrow_and_update()));
+    tasks.spawn(async move {
+        while metadata.changed().await.is_ok() {
+            let fragment = make(&metadata.borrow_and_update());
+            sender.send_replace(fragment);
+        }
+        // The metadata is final; the fragment stays for as long as anyone reads it.
+        sender.closed().await;
+    });
+    receiver
+}
