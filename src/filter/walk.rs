@@ -12,7 +12,7 @@ use crate::record::Record;
 const TAGS_KEPT_MAX: usize = 32;
 
 /// What the filters hold of one connection between its records: lines that wait for the next, at most
-/// [`OPEN_BYTES_MAX`](super::multiline::OPEN_BYTES_MAX) bytes of them.
+/// [`super::multiline::OPEN_BYTES_MAX`] bytes of them.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// The oldest first.

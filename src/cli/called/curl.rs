@@ -24,7 +24,7 @@ const TIME_MAX: Duration = Duration::from_secs(300);
     about = "One request over HTTP; the part of curl that health checks use"
 )]
 struct Arguments {
-    /// Where to: http://HOST[:PORT][/PATH]
+    /// Where to: `http://HOST[:PORT][/PATH]`
     #[arg(required = true)]
     url: String,
     /// End with 22 if the status is 400 or above, and print no body
