@@ -158,14 +158,16 @@ impl Template {
     pub fn record_fields(&self) -> Vec<String> {
         let mut fields: Vec<String> = Vec::new();
         for named in self.values() {
-            let name = match named {
-                Named::Field(name) => &**name,
-                // The sender may have brought it.
-                Named::Metadata(name) => name,
+            let (name, other) = match named {
+                Named::Field(name) => (&**name, None),
+                // The sender may have brought it, or what holds it.
+                Named::Metadata(name) => (*name, holder(name)),
                 Named::Tag | Named::TagPart { .. } | Named::Hostname => continue,
             };
-            if !fields.iter().any(|field| field == name) {
-                fields.push(name.to_owned());
+            for name in [Some(name), other].into_iter().flatten() {
+                if !fields.iter().any(|field| field == name) {
+                    fields.push(name.to_owned());
+                }
             }
         }
         fields
@@ -284,11 +286,21 @@ impl Named {
             Self::Metadata(name) => {
                 let known = scope.metadata.get(name).filter(|value| !value.is_empty());
                 let known = known.or_else(|| field(scope, name));
+                let known = known.or_else(|| field(scope, holder(name)?)?.rsplit('/').next());
                 known.or_else(|| if *name == TASK_ID { firelens_task_id(&scope.partition.tag) } else { None })
             }
             Self::Field(name) => field(scope, name),
         };
         value.filter(|value| !value.is_empty())
+    }
+}
+
+/// The field that the ECS agent's generated configuration adds to records, whose last part is that value.
+fn holder(name: &str) -> Option<&'static str> {
+    match name {
+        TASK_ID => Some("ecs_task_arn"),
+        "ecs_cluster_name" => Some("ecs_cluster"),
+        _ => None,
     }
 }
 

@@ -119,6 +119,17 @@ fn task_metadata_may_come_with_the_record() {
     let field = [("ecs_cluster", "mine")];
     assert_eq!(render("{ecs_cluster}", "t", &field, &[], Style::Plain), "mine");
     assert_eq!(render("{ecs_cluster}", "t", &field, &[("ecs_cluster", "known")], Style::Plain), "known");
+    // What the ECS agent's generated configuration adds holds them.
+    let added = [
+        ("ecs_cluster", "arn:aws:ecs:eu-central-1:1:cluster/mine"),
+        ("ecs_task_arn", "arn:aws:ecs:eu-central-1:1:task/mine/0b"),
+    ];
+    let text = "{ecs_cluster_name}/{ecs_task_id}";
+    assert_eq!(render(text, "t", &added, &[], Style::Plain), "mine/0b");
+    assert_eq!(
+        Template::parse(text).unwrap().record_fields(),
+        ["ecs_cluster_name", "ecs_cluster", "ecs_task_id", "ecs_task_arn"]
+    );
 }
 
 #[test]
