@@ -116,6 +116,8 @@ impl Intakes {
             filters: self.pipeline.filters.clone(),
             tag_filters: (Box::default(), self.pipeline.filters.for_tag(b"")),
             pending: Pending::default(),
+            stands: None,
+            is_late: false,
             arena: Arena::new(),
             spare: Record::new(),
             pieces: Pieces::new(self.pipeline.memory.clone()),
@@ -144,6 +146,10 @@ pub struct Intake {
     tag_filters: (Box<[u8]>, TagFilters),
     /// What filters hold back.
     pending: Pending,
+    /// Where the source stood behind the last chunk.
+    stands: Option<Position>,
+    /// It was not told yet, since filters held something back.
+    is_late: bool,
     /// Where filters write, used again.
     arena: Arena,
     /// Tables of a record, used again.
@@ -206,7 +212,8 @@ impl Intake {
         }
         self.pieces.count(&mut self.rejoiner);
         self.flush_due(chunk.received_ns, &fragment);
-        self.append_last(chunk.position).await;
+        let position = chunk.position.and_then(|position| self.safe_position(position, chunk.received_ns));
+        self.append_last(position).await;
         self.taken();
         submitted.after = submitted.after.max(self.appended);
         submitted
@@ -242,7 +249,8 @@ impl Intake {
             self.append_if_full().await;
         }
         self.flush_pending(None, &fragment);
-        self.append().await;
+        let position = self.late_position();
+        self.append_last(position).await;
         if let Some(entries) = self.broken_entries.rest() {
             tracing::warn!(source = %self.ledger.name, entries, "entries dropped");
         }
@@ -255,8 +263,29 @@ impl Intake {
             let fragment = self.stage.pipeline.fragment.borrow().clone();
             self.flush_due(now_ns, &fragment);
             self.pieces.count(&mut self.rejoiner);
-            self.append().await;
+            let position = self.late_position();
+            self.append_last(position).await;
         }
+    }
+
+    /// Up to where a source that stands at that place, behind the chunk just taken, has nothing held back by a filter.
+    fn safe_position(&mut self, position: Position, received_ns: i64) -> Option<Position> {
+        let before = self.stands.replace(position);
+        let oldest_ns = self.pending.oldest_ns();
+        self.is_late = oldest_ns.is_some();
+        match oldest_ns {
+            None => Some(position),
+            // All of it came with this chunk.
+            Some(oldest_ns) if oldest_ns >= received_ns => before,
+            Some(_) => None,
+        }
+    }
+
+    /// Where the source stands, if that could not be told before, and nothing is held back any more.
+    fn late_position(&mut self) -> Option<Position> {
+        let is_told_now = self.is_late && self.pending.is_empty();
+        self.is_late &= !is_told_now;
+        self.stands.filter(|_| is_told_now)
     }
 
     /// Whether something waits here for what comes next.

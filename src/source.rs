@@ -147,6 +147,16 @@ pub enum RunError {
     },
 }
 
+/// How often sources of lines look for what filters hold back and nothing follows.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The moments of these looks.
+fn looks() -> tokio::time::Interval {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks
+}
+
 /// A source that is ready to run.
 #[derive(Debug)]
 pub enum Bound {

@@ -29,6 +29,11 @@ impl Pending {
         self.open.is_empty()
     }
 
+    /// When the first line of what is held back came, in nanoseconds since 1970 UTC.
+    pub fn oldest_ns(&self) -> Option<i64> {
+        self.open.iter().map(|open| open.opened_ns).min()
+    }
+
     /// What is held back, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.held
@@ -179,7 +184,8 @@ impl<'a, O: Out<'a>> Walk<'_, 'a, O> {
             return false;
         }
         let mut open = Open::begin(whose, hops, record, looked.place, content);
-        (open.joiner, open.state, open.touched_ns) = (looked.joiner, state, self.now_ns);
+        (open.joiner, open.state) = (looked.joiner, state);
+        (open.opened_ns, open.touched_ns) = (self.now_ns, self.now_ns);
         self.pending.held += open.held();
         self.pending.open.push(open);
         self.make_room();

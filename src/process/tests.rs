@@ -346,3 +346,42 @@ async fn filters_run_before_parsing_and_are_accounted() {
     let tally = rig.ledger.tally();
     assert_eq!((tally.received, tally.delivered, tally.lost[Reason::Rule as usize]), (4, 3, 1));
 }
+
+#[tokio::test]
+async fn positions_wait_for_what_a_filter_holds_back() {
+    let multiline = filter::multiline::Config {
+        key_content: "log".to_owned(),
+        parser: vec!["java".to_owned()],
+        flush_ms: 2_000,
+        is_partial_mode: false,
+    };
+    let tags = filter::Tags::Wildcard("*".to_owned());
+    let filters = vec![filter::FilterConfig { tags, kind: filter::Kind::Multiline(multiline) }];
+    let mut rig = Rig::filtering(filter::Config { filters, ..filter::Config::default() });
+    let mut intake = rig.intakes.intake();
+    let at = |offset| Position { device: 1, inode: 2, offset, seen_bytes: 0, check: 0 };
+    let chunk = |received_ns, text: &str, offset| Chunk {
+        source: 0,
+        tag: "t".into(),
+        is_prefix: false,
+        bytes: Bytes::copy_from_slice(text.as_bytes()),
+        encoding: Encoding::Lines,
+        received_ns,
+        position: Some(at(offset)),
+    };
+    let begin = "one\nException in thread \"main\" java.lang.RuntimeException: y\n";
+    intake.submit(chunk(1_000, "zero\n", 5)).await;
+    assert_eq!(rig.next_block().await.position, Some(at(5)));
+    intake.submit(chunk(2_000, begin, 70)).await;
+    assert_eq!(rig.next_block().await.position, Some(at(5)), "the exception is not in the block");
+    intake.submit(chunk(3_000, "    at a.b(C.java:1)\n", 76)).await;
+    // Nothing came out, and nothing more is safe.
+    intake.flush_partials(i64::MAX).await;
+    let block = rig.next_block().await;
+    assert_eq!(block.position, Some(at(76)), "late, but told");
+    assert!(str::from_utf8(&block.bytes).unwrap().contains("y\\n    at a.b"));
+    intake.submit(chunk(4_000, begin, 126)).await;
+    assert_eq!(rig.next_block().await.position, Some(at(76)));
+    intake.finish().await;
+    assert_eq!(rig.next_block().await.position, Some(at(126)));
+}

@@ -170,6 +170,7 @@ pub async fn run<I: Intakes>(
     let mut intake = intakes.intake();
     let mut is_draining = false;
     let mut last = Instant::now();
+    let mut looks = super::looks();
     // A pipe has no end of its own, whatever its name.
     let is_endless = match &config.input {
         Input::Stdin => true,
@@ -190,6 +191,7 @@ pub async fn run<I: Intakes>(
                 is_draining = true;
                 ending.store(true, Relaxed);
             }
+            _ = looks.tick() => intake.flush_partials(now_ns()).await,
             () = sleep_until(last + quiet), if is_draining && is_endless => match leave(&mut pieces, &begun) {
                 Some(left) => {
                     for lines in left {

@@ -17,6 +17,8 @@ pub(in crate::filter) struct Open {
     pub(in crate::filter) joiner: usize,
     pub(in crate::filter) state: usize,
     pub(in crate::filter) touched_ns: i64,
+    /// When its first line came.
+    pub(in crate::filter) opened_ns: i64,
     time_ns: i64,
     /// The lines.
     text: Vec<u8>,
@@ -62,6 +64,7 @@ impl Open {
             joiner: 0,
             state: 0,
             touched_ns: 0,
+            opened_ns: 0,
             time_ns: record.time_ns,
             text: line.to_vec(),
             fields: Vec::with_capacity(record.envelope.len()),

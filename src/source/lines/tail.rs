@@ -37,7 +37,7 @@ use super::{POLL_INTERVAL, QUEUE_BUFFERS};
 use crate::chunk::{Chunk, Encoding, Position};
 use crate::decode::{FrameErrorKind, Packer};
 use crate::source::listen::is_true;
-use crate::source::{BindError, Intake as _, Intakes, RunError, now_ns};
+use crate::source::{BindError, Intake as _, Intakes, RunError, looks, now_ns};
 
 pub use self::find::PatternError;
 
@@ -179,6 +179,7 @@ pub async fn run<I: Intakes>(
     thread.spawn(move || watcher.watch()).map_err(|source| RunError::Read { what: what(), source })?;
     let mut files: HashMap<u64, I::Intake> = HashMap::new();
     let mut is_draining = false;
+    let mut looks = looks();
     loop {
         let piece = tokio::select! {
             biased;
@@ -186,6 +187,12 @@ pub async fn run<I: Intakes>(
             () = is_true(&mut draining), if !is_draining => {
                 is_draining = true;
                 ending.store(true, Relaxed);
+                continue;
+            }
+            _ = looks.tick() => {
+                for intake in files.values_mut() {
+                    intake.flush_partials(now_ns()).await;
+                }
                 continue;
             }
         };
