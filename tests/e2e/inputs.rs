@@ -251,6 +251,20 @@ fn tail_goes_on_after_a_restart_in_each_of_its_files() {
 }
 
 #[test]
+fn the_last_record_of_several_lines_comes_without_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "read_from_head = true\n[[filter]]\ntype = \"multiline\"\nmultiline_parser = [\"java\"]\n";
+    let mut process = tail(directory.path(), settings);
+    let lines = "Exception in thread \"main\" java.lang.RuntimeException: x\n    at a.b(C.java:1)\n";
+    std::fs::write(directory.path().join("logs/a.log"), lines).unwrap();
+    process.wait_until("delivering", SOON, |process| records(&process.printed()).len() == 1);
+    let exit = process.terminate(SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert_eq!(records(&exit.stdout)[0]["log"], lines.trim_end());
+    assert_eq!(exit.account.detail("filtered", "t.joined"), 1, "{}", exit.stderr);
+}
+
+#[test]
 fn tail_leaves_long_lines_out_if_asked_to() {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
