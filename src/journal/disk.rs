@@ -161,11 +161,17 @@ impl Worker {
         if is_new {
             encoder.snapshot(&job.facts)?;
         }
+        // A position is older than the blocks of this job, which tell their own: read again in order, the last one holds. A note
+        // may be about these blocks, and must not be there without them.
+        let is_position = |fact: &&Fact| matches!(fact, Fact::Position { .. });
+        if !is_new {
+            job.facts.iter().filter(is_position).try_for_each(|fact| encoder.fact(fact))?;
+        }
         for (sequence, block, open, received_ms) in &job.blocks {
             encoder.block(*sequence, *open, *received_ms, block)?;
         }
         if !is_new {
-            job.facts.iter().try_for_each(|fact| encoder.fact(fact))?;
+            job.facts.iter().filter(|fact| !is_position(fact)).try_for_each(|fact| encoder.fact(fact))?;
         }
         let (bytes, rest) = encoder.finish()?;
         *buffer = rest;

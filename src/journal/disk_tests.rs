@@ -11,7 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use super::block::{Entry, Partition, SinkSet};
-use super::disk::segment::Names;
+use super::disk::frame::{Fact, Kind};
+use super::disk::segment::{self, Frames, Header, Names, Next};
 use super::*;
 use crate::telemetry::account::Reason;
 
@@ -520,4 +521,32 @@ fn regression_old_segments_stay_until_a_new_one_says_what_they_said() {
     drop(opened);
     let rig = Rig::open(dir, &config);
     assert_eq!(rig.opened.positions[0], [at(7)]);
+}
+
+#[test]
+fn regression_an_older_position_does_not_come_behind_a_block() {
+    let rig = Rig::new(&small(Persist::Always));
+    rig.wait_until_idle();
+    {
+        // Both wait for one job: a block, and what is known of those before it.
+        let mut state = rig.shared().lock();
+        state.disk.as_mut().unwrap().push_fact(Fact::Position { source: 0, position: at(7) });
+        let block = block(&[1], Some(9));
+        let cost_bytes = block.cost_bytes();
+        state.push(Arc::new(block), cost_bytes, 1);
+    }
+    rig.shared().work.notify_one();
+    let (dir, config) = rig.kill();
+    let paths = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let file = fs::File::open(paths.into_iter().find(|path| path.extension().is_some()).unwrap()).unwrap();
+    let Header::Good(_, start) = segment::header(&file).unwrap() else { panic!("a sound header") };
+    let mut frames = Frames::new(&file, start, file.metadata().unwrap().len());
+    let mut kinds = Vec::new();
+    while let Next::Frame(head, _) = frames.read_next().unwrap() {
+        kinds.push(head.kind);
+    }
+    // A kill may come behind any of these.
+    assert_eq!(kinds[..3], [Kind::Snapshot, Kind::Position, Kind::Block]);
+    let rig = Rig::open(dir, &config);
+    assert_eq!(rig.opened.positions[0], [at(9)]);
 }
