@@ -64,10 +64,21 @@ pub(super) async fn store(
     let mut upload = Multipart::create(bucket, client, object, taken).await?;
     let outcome = upload.run(first, pieces).await;
     match outcome {
-        Ok(()) => bucket.notes().end_upload(&upload.upload_id),
+        Ok(Upload::Over) => bucket.notes().end_upload(&upload.upload_id),
+        // Its parts are still there.
+        Ok(Upload::Spare) => upload.abort(End::Refused).await,
         Err(end) => upload.abort(end).await,
     }
-    outcome
+    outcome.map(drop)
+}
+
+/// What became of an upload whose object is stored.
+#[derive(Clone, Copy)]
+enum Upload {
+    /// Nothing is left of it.
+    Over,
+    /// The object was there already, from another upload or put.
+    Spare,
 }
 
 /// Aborts what an earlier process left.
@@ -172,7 +183,7 @@ impl<'a> Multipart<'a> {
     }
 
     /// Uploads the pieces as they come, and completes the object with the last.
-    async fn run(&mut self, first: Held, pieces: &mut Pieces) -> Result<(), End> {
+    async fn run(&mut self, first: Held, pieces: &mut Pieces) -> Result<Upload, End> {
         let mut parts = Vec::new();
         let mut restarts = 0;
         let mut piece = first;
@@ -228,7 +239,7 @@ impl<'a> Multipart<'a> {
         }
     }
 
-    async fn complete(&self, parts: Vec<CompletedPart>, cut: &Cut) -> Result<(), End> {
+    async fn complete(&self, parts: Vec<CompletedPart>, cut: &Cut) -> Result<Upload, End> {
         let Self { bucket, client, object, .. } = *self;
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let mut turn = bucket.turn().await;
@@ -244,16 +255,17 @@ impl<'a> Multipart<'a> {
                 .multipart_upload(parts.clone())
                 .set_if_none_match(bucket.if_none_match());
             let failure = match turn.attempt(Box::pin(async { request.send().await.map_err(failure) })).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Upload::Over),
                 Err(failure) => failure,
             };
             let gone = failure.code() == "NoSuchUpload";
             if gone || failure.kind == Kind::Exists {
                 // What is there may also be what an earlier process completed; what is gone was this process's.
+                let stored = if gone { Upload::Over } else { Upload::Spare };
                 let may_be_ours = doubtful || (!gone && object.is_returning);
                 return match bucket.look(&mut turn, client, &self.key, object).await? {
-                    Found::Ours => Ok(()),
-                    Found::Hidden if may_be_ours => Ok(()),
+                    Found::Ours => Ok(stored),
+                    Found::Hidden if may_be_ours => Ok(stored),
                     _ => Err(End::Refused),
                 };
             }
