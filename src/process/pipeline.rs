@@ -85,7 +85,8 @@ impl Pipeline {
         Ok(Arc::new(Self {
             filters: Arc::new(Filters::new(&config.filter)?),
             parse: config.parse,
-            passes_applications: config.redact.application == redact::Application::Pass,
+            // What Envoy wrote is told from the rest by what is recognised: without that nothing passes.
+            passes_applications: config.parse.envoy && config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
