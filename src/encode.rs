@@ -52,7 +52,7 @@ pub fn encode(record: &Record<'_>, fragment: &Fragment, out: &mut Vec<u8>) {
         out.extend_from_slice(log_type.as_bytes());
         out.push(b'"');
     }
-    if record.ambiguous != 0 {
+    if record.is_ambiguous() {
         write_ambiguous(record, out);
     }
     fragment.write(&names, out);
@@ -188,6 +188,10 @@ fn write_ambiguous(record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"");
         out.extend_from_slice(key.name().as_bytes());
         out.push(b'"');
+    }
+    for field in record.ambiguous_others() {
+        out.push(b',');
+        write_text(record.name_bytes(&field.name), out);
     }
     match out.get_mut(start) {
         Some(first) => *first = b'[',

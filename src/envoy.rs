@@ -5,7 +5,7 @@
 //!
 //! | line | kind | put into [`Record::parsed`] |
 //! |---|---|---|
-//! | access log in text, of a layout in [`presets`] | `Access` | its fields, in the line's order |
+//! | access log in text, of a layout in [`formats`] | `Access` | its fields, in the line's order |
 //! | access log in JSON, known by its keys ([`json`]) | `Access` | its members, in the line's order |
 //! | Envoy's own log, the agent's | `Envoy` | `level` |
 //! | event of outlier detection | `Envoy` | nothing |
@@ -13,24 +13,50 @@
 //!
 //! An access log in JSON that somebody has parsed before us is recognised by its fields, which stay where they are.
 
+use std::sync::Arc;
+
 use crate::classify::{Class, class_of};
-use crate::envoy::text::Memory;
+use crate::envoy::formats::Formats;
+use crate::envoy::shape::Shape;
+use crate::envoy::text::{Memory, Reading};
 use crate::record::{Field, Key, Kind, Name, Record, Value};
+use crate::timestamp::parse_rfc3339_ns;
 
-pub mod format;
+pub mod time;
 pub mod shape;
-pub mod presets;
-pub mod text;
+pub mod operator;
+pub mod format;
 pub mod scan;
+pub mod json_format;
+pub mod presets;
+pub mod formats;
+pub mod text;
 pub mod json;
+pub mod explain;
+pub mod infer;
 
-/// Parses the lines of one stream. Holds what it learned of the stream; cheap to make.
-#[derive(Clone, Debug, Default)]
+/// Parses the lines of one stream. Holds what it learned of the stream.
+#[derive(Clone, Debug)]
 pub struct Parser {
-    memory: Memory,
+    formats: Arc<Formats>,
+    /// What was learned of lines that begin `[time] `, and of others.
+    bracketed: Memory,
+    general: Memory,
+    reading: Box<Reading>,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new(Formats::auto())
+    }
 }
 
 impl Parser {
+    /// A parser by those formats.
+    pub fn new(formats: Arc<Formats>) -> Self {
+        Self { formats, bracketed: Memory::default(), general: Memory::default(), reading: Box::default() }
+    }
+
     /// Recognises and parses one line (without its newline) into `record.parsed`, sets `record.kind`, and for an access log
     /// with a start time `record.time_ns`. What it does not recognise it leaves as it is, [`Kind::Other`]. True if Envoy, or
     /// the agent that runs it, wrote the line by the looks of it, understood or not.
@@ -39,7 +65,7 @@ impl Parser {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let class = class_of(line);
         record.kind = match class {
-            Class::JsonObject => json::parse(line, record),
+            Class::JsonObject => self.json(line, record),
             Class::AccessText { line, start_ns } => self.access_text(line, start_ns, record),
             Class::EnvoyApplication { level } | Class::Agent { level } => {
                 record.parsed.push(Field { name: Name::Known(Key::Level), value: Value::Text(level) });
@@ -47,6 +73,9 @@ impl Parser {
             }
             Class::Other => Kind::Other,
         };
+        if record.kind == Kind::Other && !self.formats.general.is_empty() {
+            record.kind = self.general_text(line, record);
+        }
         record.kind != Kind::Other || matches!(class, Class::AccessText { .. })
     }
 
@@ -61,11 +90,37 @@ impl Parser {
         kind != Kind::Other
     }
 
-    fn access_text<'a>(&mut self, line: &'a [u8], start_ns: i64, record: &mut Record<'a>) -> Kind {
-        if !text::parse(presets::layouts(), &mut self.memory, line, record) {
-            return Kind::Other;
+    fn json<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>) -> Kind {
+        if self.formats.json.iter().any(|format| format.parse(line, record)) {
+            return Kind::Access;
         }
-        record.time_ns = start_ns;
+        json::parse(line, record)
+    }
+
+    fn access_text<'a>(&mut self, line: &'a [u8], start_ns: i64, record: &mut Record<'a>) -> Kind {
+        match text::parse(&self.formats.bracketed, &mut self.bracketed, &mut self.reading, line, record) {
+            Some(_) => {
+                record.time_ns = start_ns;
+                Kind::Access
+            }
+            None => Kind::Other,
+        }
+    }
+
+    fn general_text<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>) -> Kind {
+        let layouts = &self.formats.general;
+        let Some(best) = text::parse(layouts, &mut self.general, &mut self.reading, line, record) else {
+            return Kind::Other;
+        };
+        let layout = &layouts[best];
+        if let Some(place) = layout.roles.start_time {
+            let text = self.reading.at(line, place);
+            let time_ns = match layout.slots[place].shape {
+                Shape::TimeBy(format) => format.read(text).and_then(|(_, time_ns)| time_ns),
+                _ => parse_rfc3339_ns(text),
+            };
+            record.time_ns = time_ns.unwrap_or(record.time_ns);
+        }
         Kind::Access
     }
 }

@@ -103,7 +103,7 @@ impl Intakes {
         Intake {
             stage: Stage {
                 pipeline: self.pipeline.clone(),
-                parser: Parser::default(),
+                parser: Parser::new(self.pipeline.parse.formats.clone()),
                 block: Block { source: self.source, ..Block::default() },
                 tag: None,
                 envoys: Envoys::default(),

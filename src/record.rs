@@ -313,6 +313,8 @@ pub struct Record<'a> {
     pub parsed: Vec<Field<'a>>,
     /// Known keys whose value the line does not determine (`parse_ambiguous`), as a bit set over [`Key`].
     pub ambiguous: u64,
+    /// Fields of `parsed` under other names whose value the line does not determine, as a bit set over their places.
+    pub ambiguous_places: u64,
     /// Where redaction writes what cannot be said by shortening a span.
     pub scratch: Vec<u8>,
     /// Room in which redaction resolves a document and a string before it reads them. Holds nothing between calls.
@@ -337,6 +339,7 @@ impl<'a> Record<'a> {
             log: None,
             parsed: Vec::with_capacity(32),
             ambiguous: 0,
+            ambiguous_places: 0,
             scratch: Vec::new(),
             spare: [Vec::new(), Vec::new()],
         }
@@ -345,10 +348,11 @@ impl<'a> Record<'a> {
     /// The tables of this record, emptied, for one that borrows from elsewhere.
     pub fn recycle<'b>(mut self) -> Record<'b> {
         self.clear();
-        let Self { kind, time_ns, envelope, log, parsed, ambiguous, scratch, spare } = self;
+        let Self { kind, time_ns, envelope, log, parsed, ambiguous, ambiguous_places, scratch, spare } = self;
         // Nothing is left to convert; the standard library collects such a vector where it is.
         let empty = |fields: Vec<Field<'a>>| fields.into_iter().map_while(|_| None).collect();
-        Record { kind, time_ns, envelope: empty(envelope), log, parsed: empty(parsed), ambiguous, scratch, spare }
+        let (envelope, parsed) = (empty(envelope), empty(parsed));
+        Record { kind, time_ns, envelope, log, parsed, ambiguous, ambiguous_places, scratch, spare }
     }
 
     /// Empties the record, keeps its memory.
@@ -359,6 +363,7 @@ impl<'a> Record<'a> {
         self.log = None;
         self.parsed.clear();
         self.ambiguous = 0;
+        self.ambiguous_places = 0;
         self.scratch.clear();
     }
 
@@ -387,6 +392,31 @@ impl<'a> Record<'a> {
     pub fn ambiguous_keys(&self) -> impl Iterator<Item = Key> + use<> {
         let marks = self.ambiguous;
         KEYS.into_iter().filter(move |key| marks & (1 << *key as u8) != 0)
+    }
+
+    /// Marks the field of that name, at that place of `parsed`, as not determined by the line.
+    pub fn doubt(&mut self, name: Name<'_>, place: usize) {
+        match name {
+            Name::Known(key) => self.mark_ambiguous(key),
+            // Formats have fewer fields than there are marks; were it not so, one too many is marked.
+            _ => self.ambiguous_places |= 1 << place.min(63),
+        }
+    }
+
+    /// Whether the line leaves any of its fields open.
+    pub fn is_ambiguous(&self) -> bool {
+        self.ambiguous | self.ambiguous_places != 0
+    }
+
+    /// Fields of `parsed` under other names that the line does not determine.
+    pub fn ambiguous_others(&self) -> impl Iterator<Item = &Field<'a>> {
+        let marks = self.ambiguous_places;
+        self.parsed
+            .iter()
+            .take(64)
+            .enumerate()
+            .filter(move |(place, _)| marks & (1 << place) != 0)
+            .map(|(_, field)| field)
     }
 
     /// The value of a known key: of the parsed line first, of the envelope else.

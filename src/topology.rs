@@ -258,7 +258,7 @@ impl Running {
         let partition_keys = partition_keys(&config.sinks);
         let stages = process::Config {
             filter: config.filter.clone(),
-            parse: config.parse,
+            parse: config.parse.clone(),
             redact: config.redact.clone(),
             enrich: config.enrich.clone(),
             route: config.route.clone(),

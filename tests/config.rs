@@ -542,6 +542,7 @@ fn reference(schema: &Json) -> String {
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),
         ("Parse", "`[parse]`"),
+        ("AccessLogFormat", "`[parse.format.NAME]`"),
         ("MultilineParser", "`[multiline_parser.NAME]`"),
         ("Parser", "`[parser.NAME]`"),
         ("Redact", "`[redact]`"),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test is a failed test")]
 
 use meshlens::envoy::Parser;
-use meshlens::envoy::presets::PRESETS;
+use meshlens::envoy::presets::LAYOUTS as ALL;
 use meshlens::record::{Key, Kind, Name, Record, Value};
 use proptest::prelude::*;
 
@@ -100,6 +100,9 @@ fn values() -> impl Strategy<Value = Values> {
     )
 }
 
+/// The layouts whose lines are made here: those of today's products, which are hard to tell from each other.
+const LAYOUTS: &[(&str, &str)] = ALL.split_at(7).0;
+
 /// The key an operator of the presets stands for; written down a second time, as a check on the first.
 fn key_of(operator: &str) -> Key {
     match operator {
@@ -118,7 +121,7 @@ fn key_of(operator: &str) -> Key {
 
 /// The line, and the values it carries in its order.
 fn render(preset: usize, values: &Values) -> (Vec<u8>, Values) {
-    let (name, format) = PRESETS[preset];
+    let (name, format) = LAYOUTS[preset];
     let (mut line, mut carried) = (Vec::new(), Vec::new());
     for (place, part) in format.split('%').enumerate() {
         if place % 2 == 0 {
@@ -145,7 +148,7 @@ fn bytes(value: Value<'_>) -> Vec<u8> {
 
 /// A line of the layout without traps.
 fn plain_line(preset: usize) -> Vec<u8> {
-    let (_, format) = PRESETS[preset];
+    let (_, format) = LAYOUTS[preset];
     let mut line = Vec::new();
     for (place, part) in format.split('%').enumerate() {
         if place % 2 == 0 {
@@ -204,7 +207,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_value_is_right_or_marked(preset in 0..PRESETS.len(), values in values()) {
+    fn a_value_is_right_or_marked(preset in 0..LAYOUTS.len(), values in values()) {
         let (line, carried) = render(preset, &values);
         let mut parser = parser_of(&[preset]);
         let mut record = Record::new();
@@ -229,7 +232,7 @@ proptest! {
 
     #[test]
     fn a_stream_of_several_layouts_is_right_or_marked(
-        preset in 0..PRESETS.len(), others in proptest::collection::vec(0..PRESETS.len(), 0..7), values in values(), last: bool,
+        preset in 0..LAYOUTS.len(), others in proptest::collection::vec(0..LAYOUTS.len(), 0..7), values in values(), last: bool,
     ) {
         let (line, carried) = render(preset, &values);
         let spoken = if last { [others, vec![preset]].concat() } else { [vec![preset], others].concat() };
@@ -242,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn a_first_line_with_a_usual_request_id_is_right_or_marked(preset in 0..PRESETS.len(), mut values in values()) {
+    fn a_first_line_with_a_usual_request_id_is_right_or_marked(preset in 0..LAYOUTS.len(), mut values in values()) {
         for (key, value) in &mut values {
             if matches!(key, Key::RequestId | Key::StreamId) {
                 *value = UUID.as_bytes().to_vec();
@@ -259,7 +262,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_line_says_nothing_wrong(preset in 0..PRESETS.len(), mut values in values()) {
+    fn a_cut_line_says_nothing_wrong(preset in 0..LAYOUTS.len(), mut values in values()) {
         // What imitates a part of a line, cut off at the right place, is the line it imitates.
         for (key, value) in &mut values {
             if *key == Key::Path {

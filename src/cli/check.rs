@@ -14,7 +14,9 @@ use crate::config::document::{Node, Value};
 use crate::config::quantity::{Period, Size};
 use crate::config::{Config, Loaded};
 use crate::enrich;
+use crate::envoy::formats::Formats;
 use crate::journal::{self, Persist, WhenFull};
+use crate::process::Parse;
 use crate::redact::{self, Application, Policy};
 use crate::sink::{self, Kind};
 use crate::{source, topology};
@@ -88,6 +90,7 @@ fn pipeline(loaded: &Loaded) -> String {
     let mut out = String::new();
     section(&mut out, "sources", config.sources.iter().map(source));
     section(&mut out, "filters", filters(&loaded.document));
+    section(&mut out, "parse", formats(&config.parse));
     section(&mut out, "redact", [redaction(&config.redact)]);
     section(&mut out, "enrich", enrichment(&config.enrich));
     section(&mut out, "routes", routes(loaded));
@@ -123,6 +126,21 @@ fn descriptors(sources: &[source::Config]) -> Option<String> {
     (wanted > limit).then(|| {
         format!("connections_max of all sources may need {wanted} file descriptors; the hard limit (ulimit -Hn) here is {limit}")
     })
+}
+
+/// By which formats access logs are read; nothing if nobody named any.
+fn formats(parse: &Parse) -> Vec<String> {
+    let Formats { bracketed, general, json, .. } = &*parse.formats;
+    if !parse.envoy {
+        return vec!["nothing is recognised (parse.envoy = false)".to_owned()];
+    }
+    if *parse.formats == *Formats::auto() {
+        return Vec::new();
+    }
+    let layouts = bracketed.iter().chain(general);
+    let text = layouts.map(|layout| format!("{}: text of {} fields", layout.name, layout.slots.len()));
+    let json = json.iter().map(|format| format!("{}: JSON", format.name));
+    text.chain(json).collect()
 }
 
 fn source(source: &source::Config) -> String {

@@ -2,13 +2,20 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::{Exit, say};
+use super::{Exit, print, say};
+use crate::config::flags::format_text;
+use crate::envoy::Parser;
+use crate::envoy::format::Options;
+use crate::envoy::formats::Formats;
 use crate::process::lines::{Stats, parse_lines};
 use crate::redact::Redactor;
 use crate::source::lines::open;
+
+mod explain;
 
 /// What to parse, and how.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +29,15 @@ pub struct Args {
     /// With --redact keep: the parameters to keep, with commas between; all if not given
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub redact_parameters: Vec<String>,
+    /// Read access logs by this format (repeatable): the name of a preset, an Envoy's text_format or json_format, or @FILE that holds one; `auto` is what is read without it
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Vec<String>,
+    /// Instead of reading files: show by which format this line is read, field by field, redacted, and why others do not fit
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["files", "stats", "infer"])]
+    pub explain: Option<String>,
+    /// Propose a format for the lines of the files
+    #[arg(long, conflicts_with_all = ["stats", "format"])]
+    pub infer: bool,
     /// Say on stderr at the end how many lines were of which kind
     #[arg(long)]
     pub stats: bool,
@@ -73,12 +89,26 @@ pub fn parse(args: &Args) -> Exit {
             return Exit::Usage;
         }
     };
+    let formats = match formats(&args.format) {
+        Ok(formats) => formats,
+        Err(wrong) => {
+            say(format_args!("{wrong}"));
+            return Exit::Usage;
+        }
+    };
+    if let Some(line) = &args.explain {
+        return print(&explain::explanation(&formats, &redactor, line));
+    }
+    if args.infer {
+        return explain::infer(&args.files);
+    }
+    let mut parser = Parser::new(formats);
     let mut output = io::stdout().lock();
     let mut stats = Stats::default();
     let standard_input = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
     for file in files {
-        if let Err(error) = parse_file(file, &mut output, &redactor, &mut stats) {
+        if let Err(error) = parse_file(file, &mut output, &mut parser, &redactor, &mut stats) {
             // A reader that has seen enough, as `head`, is no failure.
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return Exit::Ok;
@@ -96,9 +126,39 @@ pub fn parse(args: &Args) -> Exit {
     Exit::Ok
 }
 
-fn parse_file(file: &Path, output: &mut impl Write, redactor: &Redactor, stats: &mut Stats) -> io::Result<()> {
-    if file == Path::new("-") {
-        return parse_lines(&mut io::stdin().lock(), output, redactor, stats);
+/// The formats named, or what is read where none is; warnings go to stderr.
+///
+/// # Errors
+/// Every format that does not compile, in words.
+fn formats(specs: &[String]) -> Result<Arc<Formats>, String> {
+    if specs.is_empty() {
+        return Ok(Formats::auto());
     }
-    parse_lines(&mut open(file)?, output, redactor, stats)
+    let mut formats = Formats::default();
+    let mut wrong = Vec::new();
+    for (nth, spec) in specs.iter().enumerate() {
+        let added = format_text(spec).and_then(|text| {
+            formats.add(&format!("format {}", nth + 1), &text, &Options::default()).map_err(|error| error.to_string())
+        });
+        match added {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| say(format_args!("--format {spec}: warning: {warning}")))
+            }
+            Err(error) => wrong.push(format!("--format {spec}: {error}")),
+        }
+    }
+    if wrong.is_empty() { Ok(Arc::new(formats)) } else { Err(wrong.join("\n")) }
+}
+
+fn parse_file(
+    file: &Path,
+    output: &mut impl Write,
+    parser: &mut Parser,
+    redactor: &Redactor,
+    stats: &mut Stats,
+) -> io::Result<()> {
+    if file == Path::new("-") {
+        return parse_lines(&mut io::stdin().lock(), output, parser, redactor, stats);
+    }
+    parse_lines(&mut open(file)?, output, parser, redactor, stats)
 }

@@ -16,13 +16,14 @@ use super::raw;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
-use crate::{journal, process, redact};
+use crate::{journal, redact};
 
 mod admin;
 mod enrich;
 mod file_sink;
 mod filter;
 mod forward_sink;
+mod parse;
 mod route;
 mod s3_sink;
 mod sink;
@@ -91,7 +92,7 @@ impl<'a> Builder<'a> {
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
         Config {
             sources,
-            parse: parse(&root.parse.unwrap_or_default()),
+            parse: self.parse(root.parse.unwrap_or_default()),
             redact: self.redact(root.redact.unwrap_or_default()),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             filter,
@@ -377,11 +378,6 @@ impl<'a> Builder<'a> {
         };
         logs::Config { format, level }
     }
-}
-
-/// What is recognised.
-fn parse(raw: &raw::Parse) -> process::Parse {
-    process::Parse { envoy: raw.envoy.unwrap_or(true), application: raw.application.unwrap_or(true) }
 }
 
 /// The kernel's name of this host, which in a container is the container's; else `HOSTNAME`, else `localhost`.

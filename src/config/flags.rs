@@ -36,6 +36,9 @@ pub struct Flags {
     /// Send to this sink (repeatable): cloudwatch:GROUP/STREAM, firehose:STREAM, s3://BUCKET/PREFIX[?compression=gzip|zstd|none], file:DIR[?layout=s3|cloudwatch_logs|firehose], stdout, discard
     #[arg(long, value_name = "SINK", help_heading = "Sinks")]
     pub to: Vec<String>,
+    /// Read access logs by this format (repeatable): the name of a preset, an Envoy's text_format or json_format, or @FILE that holds one; `auto` is what is read without it
+    #[arg(long, value_name = "FORMAT", help_heading = "Parsing")]
+    pub format: Vec<String>,
     /// Set any configuration key, over file and flags (repeatable), e.g. sink.s3.object_age_max=1m; the value is TOML, or plain text
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -77,6 +80,7 @@ pub fn assemble(file: Option<Node>, flags: &Flags, problems: &mut Problems, warn
     add_sources(&mut tree, flags, problems);
     add_sinks(&mut tree, flags, problems, warnings);
     fill(&mut tree, flags);
+    add_formats(&mut tree, flags, problems);
     if let Some(grace) = &flags.grace {
         let origin = Origin::Flag { text: format!("--grace {grace}").into(), shows_value: true };
         let keys = ["shutdown", "grace"].map(str::to_owned);
@@ -211,6 +215,35 @@ fn add_sinks(tree: &mut Node, flags: &Flags, problems: &mut Problems, warnings: 
         );
     }
     tree.insert("sink", sinks);
+}
+
+/// `--format` replaces the file's `parse.formats`.
+fn add_formats(tree: &mut Node, flags: &Flags, problems: &mut Problems) {
+    if flags.format.is_empty() {
+        return;
+    }
+    let mut formats = Vec::new();
+    for given in &flags.format {
+        let origin = Origin::Flag { text: format!("--format {given}").into(), shows_value: true };
+        match format_text(given) {
+            Ok(text) => formats.push(Node::text(text, origin)),
+            Err(error) => problems.push(Problem::of_place(origin, error)),
+        }
+    }
+    let origin = Origin::Flag { text: "--format".into(), shows_value: true };
+    let keys = ["parse", "formats"].map(str::to_owned);
+    set(tree, &keys, Node::new(Value::List(formats), origin.clone()), &origin, problems);
+}
+
+/// A `--format` value: itself, or what the file behind the `@` holds.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn format_text(given: &str) -> Result<String, String> {
+    match given.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}")),
+        None => Ok(given.to_owned()),
+    }
 }
 
 /// `s3`, then `s3-2`, `s3-3`, …

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::quantity::{Count, Period, Size};
 
 pub mod filter;
+pub mod parse;
 pub mod route;
 pub mod sink;
 pub mod source;
@@ -35,7 +36,7 @@ pub struct Root {
     /// Rules in order: `[[route]]`; the first that matches decides. Default: every record goes to every sink.
     pub route: Option<Vec<route::Rule>>,
     /// What is recognised.
-    pub parse: Option<Parse>,
+    pub parse: Option<parse::Parse>,
     /// Redaction of query strings.
     pub redact: Option<Redact>,
     /// Fields added to every record.
@@ -52,16 +53,6 @@ pub struct Root {
     pub log: Option<Log>,
     /// Name of this host, for `{hostname}` in templates and the forward handshake. Default: the system's host name.
     pub hostname: Option<String>,
-}
-
-/// What is recognised in log lines.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Parse {
-    /// Recognise the access logs of Envoy, and Envoy's own log. Default: true.
-    pub envoy: Option<bool>,
-    /// Mark lines of Envoy's own log with `log_type` and `level`. Default: true; false where a FireLens configuration is run, so that they pass as they came.
-    pub application: Option<bool>,
 }
 
 /// Redaction of query strings, before anything stores or prints a record.

@@ -71,7 +71,7 @@ impl<'s> NamesLeft<'s> {
         if record.kind.log_type().is_some() {
             reserved.push(Key::LogType.name().as_bytes());
         }
-        if record.ambiguous != 0 {
+        if record.is_ambiguous() {
             reserved.push(Key::ParseAmbiguous.name().as_bytes());
         }
         Self { own, reserved, taken: HashSet::new(), numbers: HashMap::new() }

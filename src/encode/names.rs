@@ -22,7 +22,7 @@ impl Names {
         if record.kind.log_type().is_some() {
             names.known |= bit(Key::LogType);
         }
-        if record.ambiguous != 0 {
+        if record.is_ambiguous() {
             names.known |= bit(Key::ParseAmbiguous);
         }
         names

@@ -1,11 +1,16 @@
 //! How the values of Envoy's command operators look in text: where they end, and what cannot be one.
 //!
+//! Every grammar has a set of bytes that its values are made of ([`Shape::can_hold`]). Where the literal beside a field begins
+//! with a byte outside of that set, the value ends there and nowhere else: the field is read without a search. Where it does
+//! not, the format compiler makes the field one that is searched for.
+//!
 //! A text layout escapes nothing, so the only help against a user agent that imitates a log line is to know how strictly
 //! the other values are made. Envoy makes most of them itself, or checks them before it logs (the authority, the method);
 //! those are *strict*: they hold no blank and no quote, or end at one. What a client can fill with anything is *free*.
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::memmem;
 
+use crate::envoy::time::TimeFormat;
 use crate::record::Value;
 
 /// A strict value is not longer than this, in bytes; keeps the search for a layout linear on hostile lines.
@@ -14,8 +19,10 @@ const STRICT_BYTES_MAX: usize = 2048;
 /// The grammar of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// An RFC 3339 time, up to the next `]`.
+    /// An RFC 3339 time.
     Time,
+    /// A time by a format of its own.
+    TimeBy(&'static TimeFormat),
     /// An HTTP method (RFC 9110 token) or `-`.
     Method,
     /// `HTTP/1.1`, `HTTP/2`, … or `-`.
@@ -24,12 +31,18 @@ pub enum Shape {
     Code,
     /// A number that is not negative (bytes, milliseconds, a port, an id) or `-`.
     Count,
+    /// A number that may be negative, or `-`.
+    Signed,
     /// Response flags, `UF,URX`, or `-`.
     Flags,
+    /// Response flags by their long names, `UpstreamConnectionFailure`, or `-`.
+    LongFlags,
     /// A gRPC status by name or number, or `-`.
     GrpcStatus,
     /// What Envoy's own header `x-envoy-upstream-service-time` holds: digits, or `-`.
     Milliseconds,
+    /// A name of letters, digits, dots, hyphens, underscores and asterisks.
+    Label,
     /// Anything without blank and quote.
     Word,
     /// As [`Shape::Word`], but blanks may stand between braces: older releases print
@@ -41,6 +54,8 @@ pub enum Shape {
     Authority,
     /// `1.2.3.4:80`, `[::1]:80`, `envoy://…`, `/a/socket`, or `-`.
     Address,
+    /// An address without its port, perhaps a network `10.0.0.0/8`, or `-`.
+    Host,
     /// Any bytes: a client chooses them.
     Free,
     /// Any bytes, and the likeliest to hold what looks like a border: the user agent.
@@ -53,42 +68,98 @@ impl Shape {
         matches!(self, Self::Free | Self::Roomy)
     }
 
-    /// Where the strict value that starts at `from` ends.
-    pub fn end(self, line: &[u8], from: usize) -> Option<usize> {
+    /// Whether that byte may stand in a value.
+    pub fn can_hold(self, byte: u8) -> bool {
+        match self {
+            Self::Free | Self::Roomy => true,
+            // How long it is follows from its format.
+            Self::TimeBy(format) => format.width().is_none() && byte.is_ascii_alphanumeric(),
+            Self::Sentence => byte != b'"',
+            // The blanks between braces are reckoned with.
+            _ => is_of(byte, self.bytes()),
+        }
+    }
+
+    /// Whether a value can be read from its end.
+    pub fn reads_backward(self) -> bool {
+        match self {
+            Self::TimeBy(format) => format.width().is_some(),
+            // Which brace a blank belongs to is seen from the left only.
+            Self::Details => false,
+            _ => true,
+        }
+    }
+
+    /// What its values are made of.
+    fn bytes(self) -> u16 {
+        match self {
+            Self::Time => TIME,
+            Self::Method => TOKEN,
+            Self::Code | Self::Count | Self::Signed => NUMBER,
+            Self::Flags => FLAGS,
+            Self::LongFlags | Self::GrpcStatus | Self::Label => LABEL,
+            Self::Protocol | Self::Address | Self::Host => ADDRESS,
+            // A header, which upstreams may set as well, and if only to see what happens.
+            Self::Milliseconds | Self::Word | Self::Details | Self::Authority => WORD,
+            Self::Sentence | Self::TimeBy(_) | Self::Free | Self::Roomy => u16::MAX,
+        }
+    }
+
+    /// Where the strict value that starts at `from` ends; an empty one only `or_empty`.
+    pub fn end(self, line: &[u8], from: usize, or_empty: bool) -> Option<usize> {
         let rest = line.get(from..)?;
         let rest = &rest[..rest.len().min(STRICT_BYTES_MAX)];
         let length = match self {
-            Self::Time => memchr(b']', rest)?,
-            Self::Sentence => memchr(b'"', rest)?,
+            // As Envoy prints it by default, without a look at each byte: `2026-11-22T02:36:32.784Z`.
+            Self::Time if rest.get(23) == Some(&b'Z') && rest[10] == b'T' => return Some(from + 24),
+            Self::TimeBy(format) => {
+                format.read(rest).map_or(usize::from(rest.first() == Some(&b'-')), |(length, _)| length)
+            }
+            Self::Sentence => rest.iter().position(|byte| *byte == b'"')?,
             Self::Details => details_length(rest),
-            _ => rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len()),
+            _ => rest.iter().position(|byte| !is_of(*byte, self.bytes())).unwrap_or(rest.len()),
         };
-        self.admits(&rest[..length]).then_some(from + length)
+        self.admits(&rest[..length], or_empty).then_some(from + length)
     }
 
-    /// Where the strict value that ends at `to` starts.
-    pub fn start(self, line: &[u8], to: usize) -> Option<usize> {
+    /// Where the strict value that ends at `to` starts; an empty one only `or_empty`.
+    pub fn start(self, line: &[u8], to: usize, or_empty: bool) -> Option<usize> {
         let before = line.get(..to)?;
         let before = &before[before.len().saturating_sub(STRICT_BYTES_MAX)..];
         let length = match self {
-            Self::Sentence => before.len() - (memrchr(b'"', before)? + 1),
-            _ => before.iter().rev().position(|byte| !is_word(*byte)).unwrap_or(before.len()),
+            Self::TimeBy(format) => {
+                let width = format.width()?;
+                let is_time = before.len() >= width && format.read(&before[before.len() - width..]).is_some();
+                if is_time { width } else { usize::from(before.last() == Some(&b'-')) }
+            }
+            Self::Sentence => before.len() - (before.iter().rposition(|byte| *byte == b'"')? + 1),
+            _ => before.iter().rev().position(|byte| !is_of(*byte, self.bytes())).unwrap_or(before.len()),
         };
-        self.admits(&before[before.len() - length..]).then_some(to - length)
+        self.admits(&before[before.len() - length..], or_empty).then_some(to - length)
     }
 
-    fn admits(self, text: &[u8]) -> bool {
+    /// Whether this can be a value.
+    pub fn admits(self, text: &[u8], or_empty: bool) -> bool {
+        if text.is_empty() && or_empty {
+            return true;
+        }
         match self {
-            Self::Time => text.get(10) == Some(&b'T'),
-            Self::Method => !text.is_empty() && text.iter().all(|byte| is_token(*byte)),
+            Self::Time => {
+                text == b"-" || (text.len() >= 20 && text[10] == b'T' && text.iter().all(|byte| is_of(*byte, TIME)))
+            }
+            Self::TimeBy(format) => text == b"-" || format.read(text).is_some_and(|(length, _)| length == text.len()),
+            Self::Method => !text.is_empty() && text.iter().all(|byte| is_of(*byte, TOKEN)),
             Self::Protocol => text == b"-" || is_protocol(text),
             Self::Code => text.len() <= 3 && is_count(text),
             Self::Count => text == b"-" || is_count(text),
+            Self::Signed => text == b"-" || is_count(text.strip_prefix(b"-").unwrap_or(text)),
             Self::Flags => is_absent(text) || is_flags(text),
             Self::GrpcStatus => is_absent(text) || is_grpc_status(text),
             Self::Milliseconds => is_absent(text) || is_count(text),
             Self::Authority => text.is_ascii(),
             Self::Address => is_absent(text) || is_address(text),
+            Self::Host => is_absent(text) || is_host(text),
+            Self::LongFlags | Self::Label => text.iter().all(|byte| is_of(*byte, LABEL)),
             Self::Word | Self::Details | Self::Sentence | Self::Free | Self::Roomy => true,
         }
     }
@@ -97,7 +168,7 @@ impl Shape {
     pub fn value(self, text: &[u8]) -> Value<'_> {
         match self {
             _ if text == b"-" => Value::Null,
-            Self::Code | Self::Count => Value::Number(text),
+            Self::Code | Self::Count | Self::Signed if !text.is_empty() => Value::Number(text),
             // With omit_empty_values Envoy prints nothing for what is absent. A header that is there and empty looks the
             // same and is free, and so keeps its empty text.
             Self::Free | Self::Roomy | Self::Authority => Value::Text(text),
@@ -130,36 +201,53 @@ fn is_absent(text: &[u8]) -> bool {
 }
 
 /// What a byte can be part of.
-const WORD: u8 = 1;
-const TOKEN: u8 = 2;
-const HEX: u8 = 4;
+const WORD: u16 = 1;
+const TOKEN: u16 = 2;
+const HEX: u16 = 4;
+const NUMBER: u16 = 8;
+const FLAGS: u16 = 16;
+const TIME: u16 = 32;
+const LABEL: u16 = 64;
+const ADDRESS: u16 = 128;
 
-const BYTES: [u8; 256] = {
+const BYTES: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
         let at = byte as u8;
-        if at > b' ' && at != b'"' && at != 0x7f {
-            table[byte] |= WORD;
-        }
-        let mark = matches!(at, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
-        if at.is_ascii_alphanumeric() || mark {
-            table[byte] |= TOKEN;
-        }
-        if at.is_ascii_hexdigit() {
-            table[byte] |= HEX;
+        let alphanumeric = at.is_ascii_alphanumeric();
+        let sets = [
+            (WORD, at > b' ' && at != b'"' && at != 0x7f),
+            (
+                TOKEN,
+                alphanumeric
+                    || matches!(at, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'),
+            ),
+            (HEX, at.is_ascii_hexdigit()),
+            (NUMBER, at.is_ascii_digit() || at == b'-'),
+            (FLAGS, at.is_ascii_uppercase() || at.is_ascii_digit() || matches!(at, b',' | b'-')),
+            (TIME, at.is_ascii_digit() || matches!(at, b'T' | b'Z' | b':' | b'.' | b'+' | b'-')),
+            (LABEL, alphanumeric || matches!(at, b'.' | b'-' | b'_' | b'*' | b',')),
+            (ADDRESS, alphanumeric || matches!(at, b'.' | b':' | b'/' | b'[' | b']' | b'%' | b'-' | b'_' | b'@')),
+        ];
+        let mut set = 0;
+        while set < sets.len() {
+            if sets[set].1 {
+                table[byte] |= sets[set].0;
+            }
+            set += 1;
         }
         byte += 1;
     }
     table
 };
 
-fn is_word(byte: u8) -> bool {
-    BYTES[byte as usize] & WORD != 0
+fn is_of(byte: u8, set: u16) -> bool {
+    BYTES[byte as usize] & set != 0
 }
 
-fn is_token(byte: u8) -> bool {
-    BYTES[byte as usize] & TOKEN != 0
+fn is_word(byte: u8) -> bool {
+    is_of(byte, WORD)
 }
 
 fn is_protocol(text: &[u8]) -> bool {
@@ -205,6 +293,20 @@ fn is_address(text: &[u8]) -> bool {
     (1..=5).contains(&port) && host_fits
 }
 
+/// An address without a port: of IPv4, of IPv6, a network, or what has a scheme or is a path.
+fn is_host(text: &[u8]) -> bool {
+    let (host, bits) = match memchr::memchr(b'/', text) {
+        Some(at) if at > 0 => text.split_at(at),
+        _ => (text, &b""[..]),
+    };
+    let is_ipv6 = host.contains(&b':') && {
+        let address = host.split(|byte| *byte == b'%').next().unwrap_or_default();
+        address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+    };
+    let is_network = bits.is_empty() || is_count(&bits[1..]);
+    (is_network && (is_ipv4(host) || is_ipv6)) || matches!(text[0], b'/' | b'@') || memmem::find(text, b"://").is_some()
+}
+
 fn is_ipv4(text: &[u8]) -> bool {
     let (mut dots, mut digits) = (0, 0);
     for byte in text {
@@ -240,8 +342,8 @@ mod tests {
 
     fn fits(shape: Shape, text: &str) -> bool {
         let line = format!("{text} ");
-        let forward = shape.end(line.as_bytes(), 0) == Some(text.len());
-        let backward = shape.start(text.as_bytes(), text.len()) == Some(0);
+        let forward = shape.end(line.as_bytes(), 0, false) == Some(text.len());
+        let backward = shape.start(text.as_bytes(), text.len(), false) == Some(0);
         assert!(shape == Shape::Details || forward == backward, "{shape:?} {text}");
         forward
     }

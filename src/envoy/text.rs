@@ -16,9 +16,9 @@
 
 use memchr::{memchr, memchr_iter, memmem, memrchr_iter};
 
-use crate::envoy::format::{FIELDS_MAX, Item, JOINTS_MAX, Joint, Layout};
+use crate::envoy::format::{FIELDS_MAX, Item, JOINTS_MAX, Joint, Layout, Slot};
 use crate::envoy::shape::{Shape, is_count, is_uuid};
-use crate::record::{Field, Key, Name, Record};
+use crate::record::{Field, Key, Record};
 
 /// What a stream has spoken so far: hints, never proof.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,11 +43,14 @@ impl Memory {
 /// A span of the line: start and end in bytes.
 type Span = (u32, u32);
 
-/// One reading of a line.
-struct Reading {
+/// One reading of a line. Large, and so made once a parser.
+#[derive(Clone, Debug)]
+pub struct Reading {
     /// By [`crate::envoy::format::Slot::index`].
     spans: [Span; FIELDS_MAX],
-    /// Keys that another reading by the same layout fills differently, as a bit set over [`Key`].
+    /// Where joints were found.
+    found: [Match; JOINTS_MAX],
+    /// Fields that another reading fills differently, as a bit set over the layout's slots.
     ambiguous: u64,
     /// Whether the request id looks like one, or the layout has none.
     id_fits: bool,
@@ -58,11 +61,20 @@ struct Reading {
     is_torn: bool,
 }
 
-impl Reading {
-    fn new() -> Self {
-        Self { spans: [(0, 0); FIELDS_MAX], ambiguous: 0, id_fits: false, path_fits: false, is_torn: false }
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            spans: [(0, 0); FIELDS_MAX],
+            found: [(0, 0, 0); JOINTS_MAX],
+            ambiguous: 0,
+            id_fits: false,
+            path_fits: false,
+            is_torn: false,
+        }
     }
+}
 
+impl Reading {
     /// Whether nothing about it calls for a second opinion.
     fn is_settled(&self) -> bool {
         self.is_single() && self.id_fits && self.path_fits
@@ -72,30 +84,53 @@ impl Reading {
         self.ambiguous == 0
     }
 
-    fn text<'a>(&self, line: &'a [u8], layout: &Layout, key: Key) -> Option<&'a [u8]> {
-        layout.slot(key).map(|slot| self.at(line, slot.index))
+    fn text<'a>(&self, line: &'a [u8], place: Option<usize>) -> Option<&'a [u8]> {
+        place.map(|place| self.at(line, place))
     }
 
-    fn at<'a>(&self, line: &'a [u8], index: usize) -> &'a [u8] {
+    /// The value of a slot.
+    pub fn at<'a>(&self, line: &'a [u8], index: usize) -> &'a [u8] {
         let (start, end) = self.spans[index];
         line.get(start as usize..end as usize).unwrap_or_default()
     }
+
+    /// Whether the line can be read differently there.
+    pub fn is_ambiguous(&self, slot: &Slot) -> bool {
+        self.ambiguous & slot.bit() != 0
+    }
 }
 
-/// Parses a line that begins as an access log in text. On success fields and marks are in the record; otherwise it is
+/// Parses a line by one of the layouts, and says by which. On success fields and marks are in the record; otherwise it is
 /// untouched. Lines of 4 GiB and more are not read.
-pub fn parse<'a>(layouts: &[Layout], memory: &mut Memory, line: &'a [u8], record: &mut Record<'a>) -> bool {
-    if u32::try_from(line.len()).is_err() {
-        return false;
-    }
-    let mut reading = Reading::new();
-    let Some(best) = choose(layouts, memory, line, &mut reading) else { return false };
-    record.ambiguous |= reading.ambiguous;
-    for slot in &layouts[best].slots {
+pub fn parse<'a>(
+    layouts: &[Layout],
+    memory: &mut Memory,
+    reading: &mut Reading,
+    line: &'a [u8],
+    record: &mut Record<'a>,
+) -> Option<usize> {
+    let best = judge(layouts, memory, reading, line)?;
+    let layout = layouts.get(best)?;
+    let marks = reading.ambiguous | layout.undivided;
+    for slot in &layout.slots {
+        if marks & slot.bit() != 0 {
+            record.doubt(slot.name, record.parsed.len());
+        }
         let value = slot.shape.value(reading.at(line, slot.index));
-        record.parsed.push(Field { name: Name::Known(slot.key), value });
+        record.parsed.push(Field { name: slot.name, value });
     }
-    true
+    Some(best)
+}
+
+/// The layout that a line is to be read by, with the reading.
+pub fn judge(layouts: &[Layout], memory: &mut Memory, reading: &mut Reading, line: &[u8]) -> Option<usize> {
+    u32::try_from(line.len()).ok()?;
+    choose(layouts, memory, line, reading)
+}
+
+/// Reads a line by one layout, whatever others say; false if it does not fit.
+pub fn read_by(layout: &Layout, line: &[u8], reading: &mut Reading) -> bool {
+    u32::try_from(line.len()).is_ok() && read(layout, line, memchr_iter(b'"', line).count(), reading)
 }
 
 /// The layout to believe, with its reading.
@@ -111,7 +146,7 @@ fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Re
         let plain = quotes == layouts[layout].quotes;
         let spoken = memory.confirms(layout);
         // A request id in the authority's place: perhaps everything is one place off.
-        let shifted = reading.text(line, &layouts[layout], Key::Authority).is_some_and(is_uuid);
+        let shifted = reading.text(line, layouts[layout].roles.authority).is_some_and(is_uuid);
         if reading.is_settled()
             && !shifted
             && (plain || (spoken && !has_rival(layouts, memory, layout, (line, quotes))))
@@ -133,7 +168,7 @@ fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Re
     }
     let (single, plain) = (reading.is_single(), quotes == layouts[best].quotes);
     reading.ambiguous |= doubts_from_others(layouts, memory, (line, quotes), best, reading);
-    if !memory.confirms(best) {
+    if !memory.confirms(best) && !layouts[best].is_named {
         reading.ambiguous |= doubts_about_the_layout(layouts, memory, (best, plain), single, reading);
     }
     if single && plain && reading.path_fits && !is_maybe_cut(layouts, memory, best) {
@@ -148,7 +183,7 @@ fn has_rival(layouts: &[Layout], memory: &Memory, chosen: usize, (line, quotes):
     if memory.confirmed & !bit_of(chosen) == 0 {
         return false;
     }
-    let mut reading = Reading::new();
+    let mut reading = Reading::default();
     layouts
         .iter()
         .enumerate()
@@ -178,21 +213,23 @@ fn doubts_from_others(
     let confirmed = memory.confirms(best);
     let (single, plain) = (chosen.is_single(), quotes == layouts[best].quotes);
     let mut marks = 0;
-    let mut other = Reading::new();
+    let mut other = Reading::default();
     for (index, layout) in layouts.iter().enumerate() {
         if index == best || !read(layout, line, quotes, &mut other) {
             continue;
         }
         let open = !single || (!plain && (other.id_fits || other.is_single()));
         let credible = memory.confirms(index)
+            || layout.is_named
             || (!confirmed && if other.id_fits { open || !chosen.id_fits } else { open && !chosen.id_fits });
         if !credible {
             continue;
         }
         for slot in &layouts[best].slots {
-            let open = other.ambiguous & bit(slot.key) != 0;
-            if open || other.text(line, layout, slot.key) != Some(chosen.at(line, slot.index)) {
-                marks |= bit(slot.key);
+            let theirs = layout.slots.iter().find(|other| other.name == slot.name);
+            let open = theirs.is_some_and(|theirs| other.is_ambiguous(theirs));
+            if open || theirs.map(|theirs| other.at(line, theirs.index)) != Some(chosen.at(line, slot.index)) {
+                marks |= slot.bit();
             }
         }
     }
@@ -213,25 +250,21 @@ fn doubts_about_the_layout(
 ) -> u64 {
     let layout = &layouts[best];
     if !reading.path_fits || (!plain && memory.confirmed != 0) {
-        let doubted = layout.slots.iter().filter(|slot| !matches!(slot.key, Key::StartTime | Key::Method));
-        return doubted.fold(0, |marks, slot| marks | bit(slot.key));
+        let doubted = layout.slots.iter().filter(|slot| !slot.is(Key::StartTime) && !slot.is(Key::Method));
+        return doubted.fold(0, |marks, slot| marks | slot.bit());
     }
     let weak = layout.slots.last().is_some_and(|slot| slot.shape == Shape::Authority);
     if reading.id_fits || (single && !weak && !is_maybe_cut(layouts, memory, best)) {
         return 0;
     }
-    let anchored = |key: Key| matches!(key, Key::Authority | Key::UpstreamHost | Key::StreamId);
-    let freely = layout.free.iter().skip(1).fold(0, |marks, slot| marks | bit(slot.key));
-    layout.slots.iter().filter(|slot| anchored(slot.key)).fold(freely, |marks, slot| marks | bit(slot.key))
+    let anchored = |slot: &&Slot| slot.is(Key::Authority) || slot.is(Key::UpstreamHost) || slot.is(Key::StreamId);
+    let freely = layout.free.iter().skip(1).fold(0, |marks, slot| marks | slot.bit());
+    layout.slots.iter().filter(anchored).fold(freely, |marks, slot| marks | slot.bit())
 }
 
 /// A layout in [`Memory::confirmed`]; those after the 64th are never remembered.
 fn bit_of(layout: usize) -> u64 {
     u32::try_from(layout).ok().and_then(|layout| 1u64.checked_shl(layout)).unwrap_or_default()
-}
-
-fn bit(key: Key) -> u64 {
-    1 << key as u8
 }
 
 /// Reads a line, which holds so many quotes, by a layout; false if it does not fit.
@@ -240,9 +273,9 @@ fn read(layout: &Layout, line: &[u8], quotes: usize, reading: &mut Reading) -> b
     if quotes < layout.quotes {
         return false;
     }
+    (reading.id_fits, reading.path_fits, reading.is_torn) = (true, true, false);
     let Some(tail) = backward(&layout.tail, line, line.len(), &mut reading.spans) else { return false };
     let Some(head) = forward(&layout.head, line, 0, &mut reading.spans) else { return false };
-    (reading.id_fits, reading.path_fits, reading.is_torn) = (true, true, false);
     if layout.free.is_empty() {
         return head == line.len();
     }
@@ -261,71 +294,89 @@ fn read_free(
     reading: &mut Reading,
 ) -> Option<()> {
     let joints = &layout.joints;
-    let mut found = [(0, 0, 0); JOINTS_MAX];
+    let Reading { spans, found, ambiguous, .. } = reading;
     let mut from = head;
-    for (joint, found) in joints.iter().zip(&mut found) {
-        *found = first(joint, line, from, tail, &mut reading.spans)?;
+    for (place, (joint, found)) in joints.iter().zip(found.iter_mut()).enumerate() {
+        // Of two fields that nothing separates the first takes the text of both: it reaches to the next that is separated.
+        let nowhere = |joint: &Joint| joint.items.is_empty();
+        *found = match joints[place..].iter().find(|joint| !nowhere(joint)) {
+            _ if !nowhere(joint) => first(joint, line, from, tail, spans)?,
+            Some(next) => {
+                let at = first(next, line, from, tail, spans)?.0;
+                (at, at, at)
+            }
+            None => (tail, tail, tail),
+        };
         from = found.1;
     }
     let mut to = tail;
-    for (place, joint) in joints.iter().enumerate().rev().filter(|_| !single) {
+    for (place, joint) in joints.iter().enumerate().rev().filter(|(_, joint)| !single && !joint.items.is_empty()) {
         let left = found[place];
-        let right = last(joint, line, left.0, to, &mut reading.spans)?;
+        let right = last(joint, line, left.0, to, spans)?;
         to = right.0;
-        if left.0 == right.0 {
+        if left == right {
             continue;
         }
         let strict = joint.items.iter().filter_map(|item| match item {
-            Item::Field(slot) => Some(slot.key),
+            Item::Field(slot) => Some(slot),
             Item::Literal(_) => None,
         });
-        let around = [layout.free[place].key, layout.free[place + 1].key];
-        reading.ambiguous = strict.chain(around).fold(reading.ambiguous, |marks, key| marks | bit(key));
+        // What nothing separates from them moves with them.
+        let before = joints[..place].iter().rev().take_while(|joint| joint.items.is_empty()).count();
+        let around = &layout.free[place - before..=place + 1];
+        *ambiguous = strict.chain(around).fold(*ambiguous, |marks, slot| marks | slot.bit());
         if place >= layout.roomy {
             found[place] = right;
         } else {
             // The search from the right has overwritten what the strict fields were on the left.
-            fit_at(joint, line, left.2, left.0, left.1, &mut reading.spans)?;
+            fit_at(joint, line, left.2, left.0, left.1, spans)?;
         }
     }
     let mut start = head;
     for (place, slot) in layout.free.iter().enumerate() {
         let (end, next) = if place < joints.len() { (found[place].0, found[place].1) } else { (tail, tail) };
-        reading.spans[slot.index] = (start as u32, end as u32);
-        start = next;
+        // A joint that moved to the right takes the end of what nothing separates with it.
+        spans[slot.index] = (start as u32, end.max(start) as u32);
+        start = next.max(start);
     }
-    Some(())
+    let admits = |slot: &Slot| {
+        let (start, end) = spans[slot.index];
+        slot.shape.admits(line.get(start as usize..end as usize).unwrap_or_default(), slot.or_empty)
+    };
+    let is_divided = |slot: &&Slot| layout.undivided & slot.bit() == 0;
+    layout.free.iter().filter(is_divided).all(admits).then_some(())
 }
 
 /// Whether the values go together; judges the request id on the way.
 fn is_plausible(layout: &Layout, line: &[u8], reading: &mut Reading) -> bool {
-    let path = reading.text(line, layout, Key::Path).unwrap_or_default();
-    if layout.slot(Key::Path).is_some() {
+    let roles = &layout.roles;
+    if let Some(path) = reading.text(line, roles.path) {
         let blank = memchr(b' ', path).is_some();
         reading.path_fits = !blank && !path.is_empty();
         reading.is_torn = blank && memmem::find(path, b"Z] ").is_some();
     }
-    if let Some(slot) = layout.slot(Key::ConnectionTerminationDetails)
-        && slot.shape.is_free()
-        && !is_termination(reading.at(line, slot.index))
+    if let Some(termination) = reading.text(line, roles.termination)
+        && layout.free.len() == 1
+        && !is_termination(termination)
     {
         return false;
     }
-    let Some(id) = reading.text(line, layout, Key::RequestId) else { return true };
-    let nobody = id == b"-" && reading.text(line, layout, Key::UserAgent).is_none_or(|agent| agent == b"-");
+    let Some(id) = reading.text(line, roles.request_id) else { return true };
+    let nobody = id == b"-" && reading.text(line, roles.user_agent).is_none_or(|agent| agent == b"-");
     reading.id_fits = nobody || is_uuid(id);
-    if let Some(stream) = reading.text(line, layout, Key::StreamId)
+    let mark = |place: Option<usize>| place.map_or(0, |place| 1_u64 << place);
+    if let Some(stream) = reading.text(line, roles.stream_id)
         && stream != id
     {
         // Where a border is open, the one taken may be the wrong one; where none is, this is not the layout.
-        let end = layout.slot(Key::RequestId).map_or(0, |slot| reading.spans[slot.index].1 as usize);
-        let open = reading.ambiguous & bit(Key::StreamId) != 0
-            || (reading.ambiguous & bit(Key::RequestId) != 0 && line[..end].ends_with(stream));
-        if !open && !is_uuid(stream) && !is_count(stream) {
+        let end = roles.request_id.map_or(0, |place| reading.spans[place].1 as usize);
+        let open = reading.ambiguous & mark(roles.stream_id) != 0
+            || (reading.ambiguous & mark(roles.request_id) != 0 && line[..end].ends_with(stream));
+        if !open && !layout.is_named && !is_uuid(stream) && !is_count(stream) {
             return false;
         }
         reading.id_fits &= !open;
-    } else if layout.slot(Key::StreamId).is_some() && id != b"-" {
+    } else if roles.stream_id.is_some() && id != b"-" {
         // Said twice, at both ends of what could be misread.
         reading.id_fits = true;
     }
@@ -354,7 +405,7 @@ fn forward(items: &[Item], line: &[u8], from: usize, spans: &mut [Span; FIELDS_M
                 at += text.len();
             }
             Item::Field(slot) => {
-                let end = slot.shape.end(line, at)?;
+                let end = slot.end(line, at)?;
                 spans[slot.index] = (at as u32, end as u32);
                 at = end;
             }
@@ -376,7 +427,7 @@ fn backward(items: &[Item], line: &[u8], to: usize, spans: &mut [Span; FIELDS_MA
                 at = start;
             }
             Item::Field(slot) => {
-                let start = slot.shape.start(line, at)?;
+                let start = slot.start(line, at)?;
                 spans[slot.index] = (start as u32, at as u32);
                 at = start;
             }

@@ -35,17 +35,17 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// Writes each line of `input` to `output` as one JSON object, parsed where it is recognised, redacted always.
+/// Writes each line of `input` to `output` as one JSON object, parsed by `parser` where it is recognised, redacted always.
 ///
 /// # Errors
 /// Reading or writing failed.
 pub fn parse_lines(
     input: &mut impl Read,
     output: &mut impl Write,
+    parser: &mut Parser,
     redactor: &Redactor,
     stats: &mut Stats,
 ) -> io::Result<()> {
-    let mut parser = Parser::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut encoded = Vec::new();
     let mut filled = 0;
@@ -80,7 +80,7 @@ pub fn parse_lines(
             skipping = false;
         }
         let is_cut = !is_last && !lines.is_empty() && lines.last() != Some(&b'\n');
-        encode_lines(lines, &mut parser, redactor, stats, &mut encoded);
+        encode_lines(lines, parser, redactor, stats, &mut encoded);
         if is_cut {
             stats.truncated += 1;
             skipping = true;
@@ -121,7 +121,7 @@ fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &
             // Its `log_type` is one of its fields.
             record.kind = Kind::Other;
         }
-        stats.ambiguous += u64::from(record.ambiguous != 0);
+        stats.ambiguous += u64::from(record.is_ambiguous());
         encode(&record, &fragment, encoded);
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     fn parsed(input: &[u8], pieces: Vec<usize>) -> (Vec<String>, Stats) {
         let (mut output, mut stats) = (Vec::new(), Stats::default());
         let redactor = Redactor::new(&redact::Config::default());
-        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &redactor, &mut stats).unwrap();
+        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &mut Parser::default(), &redactor, &mut stats).unwrap();
         (String::from_utf8(output).unwrap().lines().map(str::to_owned).collect(), stats)
     }
 

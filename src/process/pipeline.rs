@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::memory::Memory;
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
+use crate::envoy::formats::Formats;
 use crate::filter::Filters;
 use crate::journal::block::Pool;
 use crate::redact::Redactor;
@@ -15,17 +16,19 @@ use crate::route::{RouteError, Router};
 use crate::{enrich, filter, redact, route};
 
 /// What is recognised in log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parse {
     /// Envoy's access logs and its own log.
     pub envoy: bool,
     /// Envoy's own log is marked as such.
     pub application: bool,
+    /// By which formats access logs are read.
+    pub formats: Arc<Formats>,
 }
 
 impl Default for Parse {
     fn default() -> Self {
-        Self { envoy: true, application: true }
+        Self { envoy: true, application: true, formats: Formats::auto() }
     }
 }
 
@@ -84,7 +87,7 @@ impl Pipeline {
     ) -> Result<Arc<Self>, BuildError> {
         Ok(Arc::new(Self {
             filters: Arc::new(Filters::new(&config.filter)?),
-            parse: config.parse,
+            parse: config.parse.clone(),
             // What Envoy wrote is told from the rest by what is recognised: without that nothing passes.
             passes_applications: config.parse.envoy && config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),

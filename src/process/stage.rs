@@ -115,7 +115,7 @@ impl Stage {
         if self.is_own_log(record) {
             return self.tally.lose(Reason::OwnLog);
         }
-        let Parse { envoy, application } = self.pipeline.parse;
+        let Parse { envoy, application, .. } = self.pipeline.parse;
         let is_envoys = match record.log_line() {
             _ if !envoy => false,
             Some(line) => self.parser.parse(line, record),

@@ -250,7 +250,7 @@ const OWN: &str = "[2026-11-22 02:31:33.634][7768][info][main] [source/server/se
 
 fn passing() -> Rig {
     let redact = redact::Config { application: redact::Application::Pass, ..redact::Config::default() };
-    Rig::with(1 << 20, filter::Config::default(), Parse { envoy: true, application: false }, redact)
+    Rig::with(1 << 20, filter::Config::default(), Parse { application: false, ..Parse::default() }, redact)
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ impl<'r> Operand<'r> {
         match record.get(key) {
             Some(value) => Self::of(record, value),
             // Written by encode from the marks, as a list of names.
-            None if key == Key::ParseAmbiguous && record.ambiguous != 0 => Self::Nested,
+            None if key == Key::ParseAmbiguous && record.is_ambiguous() => Self::Nested,
             None => Self::Absent,
         }
     }
