@@ -10,6 +10,7 @@ mod memory;
 mod pipeline;
 pub mod repeats;
 mod stage;
+mod strangers;
 mod way;
 
 use std::borrow::Cow;

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use fastrand::Rng;
+use meshlens::encode::{Fragment, encode};
 use meshlens::envoy::Parser;
 use meshlens::envoy::format::Options;
 use meshlens::envoy::formats::Formats;
@@ -284,6 +285,7 @@ fn round_trips(rng: &mut Rng, omit: bool, counts: &mut Counts) {
         return;
     }
     let mut parser = Parser::new(Arc::new(formats));
+    let mut encoded = Vec::new();
     for _ in 0..LINES {
         let values: Vec<Vec<u8>> = operators
             .iter()
@@ -302,6 +304,10 @@ fn round_trips(rng: &mut Rng, omit: bool, counts: &mut Counts) {
             counts.unparsed += 1;
             continue;
         }
+        encoded.clear();
+        encode(&record, &Fragment::default(), &mut encoded);
+        let json: serde_json::Value = serde_json::from_slice(&encoded).expect("what goes out is JSON");
+        assert!(json.is_object());
         let shown = || format!("{text}\n{}\n{:?}", String::from_utf8_lossy(&line), record.parsed);
         assert_eq!(record.parsed.len(), values.len(), "{}", shown());
         counts.marked_lines += u64::from(record.is_ambiguous());

@@ -31,6 +31,11 @@ fn a_live_envoy_on_four_protocols_is_told_as_envoy_tells_it() {
 }
 
 #[test]
+fn random_formats_of_a_live_envoy_are_read_as_envoy_means_them() {
+    run("formats.py", &[]);
+}
+
+#[test]
 fn moto_and_duckdb_agree_with_envoys_answer_key() {
     let data = "tests/data/envoy-generated";
     run(

@@ -46,6 +46,10 @@ const REFUSED: Metric = counter(
     "meshlens_refused_connections_total",
     "Connections that a source closed at once because there were too many.",
 );
+const UNPARSED: Metric = counter(
+    "meshlens_unparsed_records_total",
+    "Records of a source whose line begins as an access log and has none of the formats; they pass on redacted.",
+);
 const OLDEST: Metric =
     gauge("meshlens_oldest_pending_age_seconds", "How long a sink's oldest pending record has waited; 0 if none is.");
 const LAST: Metric = gauge(
@@ -186,6 +190,11 @@ fn account(text: &mut Text, reading: &Reading) {
     for source in &reading.sources {
         let labels = [("component", "source"), ("name", source.name.as_str())];
         text.sample(REFUSED, &labels, source.connections_refused);
+    }
+    text.family(UNPARSED);
+    for source in &reading.sources {
+        let labels = [("component", "source"), ("name", source.name.as_str())];
+        text.sample(UNPARSED, &labels, source.unparsed);
     }
     text.family(OLDEST);
     for sink in &reading.sinks {

@@ -161,6 +161,7 @@ pub struct Part {
     pub(super) tally: Tally,
     /// Of a source.
     pub(super) connections_refused: u64,
+    pub(super) unparsed: u64,
     /// Of a sink.
     pub(super) last_delivered_ms: Option<u64>,
     /// Of a sink: how long its oldest pending record has waited; none if nothing is pending.
@@ -188,6 +189,7 @@ impl Reading {
                 kind,
                 tally,
                 connections_refused: ledger.connections_refused(),
+                unparsed: ledger.unparsed(),
                 last_delivered_ms: ledger.last_delivered_ms(),
                 // The journal was asked a moment before the tally.
                 oldest_pending: waited.filter(|_| tally.pending() > 0),

@@ -40,6 +40,7 @@ pub(super) fn status(reading: &Reading) -> String {
     let sources = reading.sources.iter().map(|source| {
         let mut all = counts(source);
         all.insert("connections_refused".into(), source.connections_refused.into());
+        all.insert("unparsed".into(), source.unparsed.into());
         Json::Object(all)
     });
     let sinks = reading.sinks.iter().map(|sink| {

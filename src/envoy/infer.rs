@@ -43,7 +43,7 @@ pub fn infer(lines: &[&[u8]]) -> Option<Proposal> {
     let (format, guesses) =
         text_format(&lines).into_iter().chain(json_format(&lines)).max_by_key(|(format, _)| read(format, &lines))?;
     let read = read(&format, &lines);
-    (read > 0).then(|| Proposal { format, read, lines: lines.len(), guesses })
+    (read > 0).then_some(Proposal { format, read, lines: lines.len(), guesses })
 }
 
 /// How many lines a format reads.

@@ -116,7 +116,10 @@ pub fn parse<'a>(
         if marks & slot.bit() != 0 {
             record.doubt(slot.name, record.parsed.len());
         }
-        let value = slot.shape.value(reading.at(line, slot.index));
+        let text = reading.at(line, slot.index);
+        // The text of several fields is of no one's grammar.
+        let is_divided = layout.undivided & slot.bit() == 0;
+        let value = if is_divided { slot.shape.value(text) } else { Shape::Free.value(text) };
         record.parsed.push(Field { name: slot.name, value });
     }
     Some(best)

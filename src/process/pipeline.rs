@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::memory::Memory;
+use super::strangers::Strangers;
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::envoy::formats::Formats;
@@ -73,6 +74,7 @@ pub struct Pipeline {
     pub(super) partition_keys: Arc<[Box<str>]>,
     pub(super) buffers: Arc<Pool>,
     pub(super) memory: Arc<Memory>,
+    pub(super) strangers: Strangers,
 }
 
 impl Pipeline {
@@ -96,6 +98,7 @@ impl Pipeline {
             partition_keys: config.partition_keys.clone(),
             buffers: Arc::default(),
             memory: Arc::default(),
+            strangers: Strangers::default(),
         }))
     }
 }

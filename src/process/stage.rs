@@ -29,6 +29,7 @@ pub(super) struct Tally {
     pub(super) received: u64,
     pub(super) routed: u64,
     pub(super) truncated: u64,
+    pub(super) unparsed: u64,
     pub(super) lost: [u64; REASONS],
 }
 
@@ -41,6 +42,7 @@ impl Tally {
     pub(super) fn enter(&self, ledger: &Ledger) {
         ledger.receive(self.received);
         ledger.truncate(self.truncated);
+        ledger.leave_unparsed(self.unparsed);
         for reason in Reason::ALL {
             if self.lost[reason as usize] > 0 {
                 ledger.lose(reason, self.lost[reason as usize]);
@@ -72,6 +74,8 @@ pub(super) struct Tag {
     speaks_envoy: bool,
     /// Whether its records are our own log.
     own: Own,
+    /// It was said that lines of it have none of the formats.
+    is_told: bool,
 }
 
 /// Tags on which something looked like Envoy's. Kept only where other lines pass unredacted.
@@ -121,6 +125,9 @@ impl Stage {
             Some(line) => self.parser.parse(line, record),
             None => self.parser.recognise(record),
         };
+        if is_envoys && record.kind == Kind::Other {
+            self.leave_unparsed(record);
+        }
         if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
             self.pipeline.redactor.redact(record);
         }
@@ -129,6 +136,15 @@ impl Stage {
             record.parsed.clear();
         }
         self.pass_on(record, fragment);
+    }
+
+    /// A line that begins as an access log and has none of the formats.
+    fn leave_unparsed(&mut self, record: &Record<'_>) {
+        self.tally.unparsed += 1;
+        if let Some(tag) = self.tag.as_mut().filter(|tag| !tag.is_told) {
+            tag.is_told = true;
+            self.pipeline.strangers.say(&tag.text, record.log_line().unwrap_or_default());
+        }
     }
 
     /// Whether a record of the present tag may hold a piece of what Envoy wrote, understood or not.
@@ -198,7 +214,15 @@ impl Tag {
         let text = String::from_utf8_lossy(&text).into_owned();
         let container = text.split_once(FIRELENS).map(|(container, _)| container.into());
         let view = pipeline.router.for_tag(text.as_bytes());
-        Self { bytes: bytes.into(), view, text: text.into(), container, speaks_envoy, own: Own::Unknown(0) }
+        Self {
+            bytes: bytes.into(),
+            view,
+            text: text.into(),
+            container,
+            speaks_envoy,
+            own: Own::Unknown(0),
+            is_told: false,
+        }
     }
 }
 

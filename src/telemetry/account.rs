@@ -165,6 +165,7 @@ pub struct Ledger {
     truncated: AtomicU64,
     lost: [AtomicU64; REASONS],
     connections_refused: AtomicU64,
+    unparsed: AtomicU64,
     /// Milliseconds since 1970 UTC; 0 = never.
     last_delivered_ms: AtomicU64,
 }
@@ -179,6 +180,7 @@ impl Ledger {
             truncated: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; REASONS],
             connections_refused: AtomicU64::new(0),
+            unparsed: AtomicU64::new(0),
             last_delivered_ms: AtomicU64::new(0),
         }
     }
@@ -214,6 +216,18 @@ impl Ledger {
     /// Source: a connection was closed at once because there are too many.
     pub fn refuse_connection(&self) {
         self.connections_refused.fetch_add(1, Relaxed);
+    }
+
+    /// Source: records whose line begins as an access log and has none of the formats; they have a fate as well.
+    pub fn leave_unparsed(&self, records: u64) {
+        if records > 0 {
+            self.unparsed.fetch_add(records, Relaxed);
+        }
+    }
+
+    /// See [`Self::leave_unparsed`].
+    pub fn unparsed(&self) -> u64 {
+        self.unparsed.load(Relaxed)
     }
 
     /// See [`Self::refuse_connection`]; what they would have brought is not known.
