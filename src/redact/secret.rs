@@ -10,7 +10,7 @@
 //! x-mine: a b                          of configured headers to the end of the line
 //! ```
 //!
-//! A word without separator and value is ordinary text, and so is what reads `==`, `:=` or `::`.
+//! A word without separator and value is ordinary text, and so is what reads `== `, `:= ` or `::`.
 //!
 //! Cost: each name of ours has a `k` or a `z`. Text is searched for these two letters, and hardly more is read for those that
 //! stand in no such name. Configured names cost a search for all of them at once.
@@ -235,7 +235,9 @@ fn value_behind(text: &[u8], word: &Range<usize>) -> Option<Opening> {
     let separator = *text.get(at)?;
     at += 1;
     match (separator, text.get(at)?) {
-        (b':', b':' | b'=') | (b'=', b'=') => return None,
+        (b':', b':') => return None,
+        // An operator, which has blanks around it; else the value begins so.
+        (b':' | b'=', b'=') if text.get(at + 1).is_some_and(|byte| is_blank(*byte)) => return None,
         (b'=', b'>') => at += 1,
         (b':' | b'=', _) => {}
         (b',', _) if is_quoted => {}
