@@ -30,6 +30,7 @@ use crate::journal::block::Block;
 use crate::journal::{Durable, Sequence, Writer};
 use crate::letter;
 use crate::record::{Key, Name, Record, Value};
+use crate::redact::Counts;
 use crate::telemetry::account::{Ledger, Reason};
 use crate::telemetry::sparing::Sparing;
 
@@ -109,6 +110,7 @@ impl Intakes {
                 tag: None,
                 envoys: Envoys::default(),
                 tally: Tally::default(),
+                redacted: Counts::default(),
             },
             writer: self.writer.clone(),
             ledger: self.ledger.clone(),
@@ -531,6 +533,7 @@ impl Intake {
     async fn append(&mut self) {
         let tally = std::mem::take(&mut self.stage.tally);
         tally.enter(&self.ledger);
+        self.stage.pipeline.redactions.enter(&mut self.stage.redacted);
         if !self.stage.block.index.is_empty() {
             let next = Block { source: self.stage.block.source, ..Block::default() };
             let mut block = std::mem::replace(&mut self.stage.block, next);

@@ -317,8 +317,9 @@ pub struct Record<'a> {
     pub ambiguous_places: u64,
     /// Where redaction writes what cannot be said by shortening a span.
     pub scratch: Vec<u8>,
-    /// Room in which redaction resolves a document and a string before it reads them. Holds nothing between calls.
-    pub spare: [Vec<u8>; 2],
+    /// Room in which redaction resolves a document and a string before it reads them, and keeps a text from pass to pass. Holds
+    /// nothing between calls.
+    pub spare: [Vec<u8>; 3],
 }
 
 const _: () = assert!(KEY_COUNT <= 64, "Record::ambiguous is a bit set of 64");
@@ -341,7 +342,7 @@ impl<'a> Record<'a> {
             ambiguous: 0,
             ambiguous_places: 0,
             scratch: Vec::new(),
-            spare: [Vec::new(), Vec::new()],
+            spare: [const { Vec::new() }; 3],
         }
     }
 

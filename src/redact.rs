@@ -1,51 +1,61 @@
-//! Redaction of query strings, before anything that can keep or print a record.
+//! Redaction, before anything that can keep or print a record: query strings, and what else is nobody's business.
 //!
 //! [`Redactor::redact`] is called once for each record, after it was parsed and before it is routed and encoded;
-//! [`Redactor::scrub_text`] for bytes that are no record (dead letters, diagnostics).
+//! [`Redactor::scrub_text`] for bytes that are no record (tags, diagnostics). docs/redaction.md says for users what goes, by
+//! which rule, and what is not recognised.
 //!
-//! # What is removed
+//! ```text
+//! record ─► field, by name ─► class (field)
+//!             ├ Url, RequestLine, Authority, Query   url ─► action (policies), matrix
+//!             ├ Parameter, Secret                    the whole value, whatever it is
+//!             └ Text                                 text ─► queries (mark, quotes) ─► userinfo ─► matrix
+//!                  │                                      ─► headers (secret) ─► variables (environment)
+//!                  └ a JSON document                 nested: each member as a field, each string as a text
+//!           all but whole values ─► detect
+//! ```
 //!
-//! *In fields of an access log that hold a URL* (by name: `path`, `x-envoy-original-path`, `uri`, `referer`, …): everything
-//! from the first `?`, encoded `?` or `#` on, and the user information of an absolute URL. `authority` loses its user
-//! information; a field that is a query without `?` (`query_string`, …) counts as one.
+//! # What holds
 //!
-//! *In everything else* (other fields, names of fields, application logs, lines nobody understood, strings inside nested
-//! values): every run of bytes that begins behind a `?` or an encoded `?` (`redact::mark` lists them), through to the next
-//! blank or closing quote (`redact::quotes` says when). It fails closed: a user agent with a harmless `?` loses the word
-//! behind it. A `?` with nothing behind it stays. Text that is a valid JSON object or array as a whole is scrubbed string by
-//! string, so that it stays one; JSON within its strings likewise.
-//!
-//! Not recognised: what is left of a query that was cut off from its `?` (by a line break, by a log format that prints
-//! single decoded parameters), and user information or fragments of a URL in running text.
-//!
-//! # What is left of it
-//!
-//! | policy | `/x?a=b&token=t` | `/x?t` | `/x%3Fa=b` |
-//! |---|---|---|---|
-//! | strip | `/x` | `/x` | `/x` |
-//! | keep `a` | `/x?a=b` | `/x` | `/x` |
-//! | mask | `/x?a=***&token=***` | `/x?***` | `/x` |
-//! | hash | `/x?a=~…&token=~…` | `/x?~…` | `/x` |
-//!
-//! A second redaction changes nothing.
+//! - It fails closed: what a text may be, it is taken for; a user agent with a harmless `?` loses the word behind it.
+//! - A second redaction changes nothing. Passes over running text are repeated for as long as one that came late found
+//!   something.
+//! - Text stays UTF-8 if it was, a JSON document stays one.
+//! - Work is linear in the text, but for the rounds, of which there are eight at most, and documents within documents, which
+//!   are taken apart to a depth of eight.
+//! - What is counted ([`Counts`], [`Report`]) is a rule and a known key; nothing of the record is kept.
 //!
 //! # Cost
 //!
-//! Nothing is allocated once the record's buffers have grown. One search over the log line tells which of its fields need
-//! a look; a clean record costs that search and one each over the few values that stand elsewhere.
+//! Nothing is allocated once the record's buffers have grown. Two searches over the log line tell which of its fields need
+//! a look; a clean access log costs these and one each over the few values that stand elsewhere. Other lines cost one search
+//! more, for names of headers. `benches/redact.rs` measures it.
 
 mod action;
-mod holds;
+mod detect;
+mod edit;
+mod environment;
+mod field;
 mod mark;
+mod matrix;
 mod nested;
 mod quotes;
+mod report;
+mod rules;
+mod secret;
+mod suspects;
 mod text;
 mod url;
+mod userinfo;
 
 use std::ops::Range;
 
-use self::action::Action;
-use self::holds::Holds;
+use self::action::MASK;
+pub use self::detect::Detector;
+pub use self::field::FieldClass;
+use self::report::Place;
+pub use self::report::{Counts, Line, Report, Rule};
+use self::rules::{Holder, Rules, Scrub};
+use self::suspects::Suspects;
 use crate::record::json::unescape;
 use crate::record::{Kind, Name, Record, Span, Value, msgpack};
 
@@ -55,7 +65,8 @@ pub enum Policy {
     /// Removed, from the `?` on. The default.
     #[default]
     Strip,
-    /// Kept: the listed parameters only, with their values; every parameter if the list is empty (redaction is then off).
+    /// Kept: the listed parameters only, with their values; every parameter if the list is empty. Where nothing else is
+    /// configured redaction is then off.
     Keep(Vec<String>),
     /// Parameter names stay, values become `***`.
     Mask,
@@ -64,6 +75,21 @@ pub enum Policy {
         /// The key of the HMAC; never printed.
         key: Secret,
     },
+}
+
+/// What happens to single parameters, whatever the policy is. A name in several lists is treated as in the first of them.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Parameters {
+    /// Removed.
+    pub strip: Vec<String>,
+    /// Their values become `***`.
+    pub mask: Vec<String>,
+    /// Their values become a keyed hash.
+    pub hash: Vec<String>,
+    /// Kept.
+    pub keep: Vec<String>,
+    /// The key of the hash, if the policy has none.
+    pub key: Option<Secret>,
 }
 
 /// A value that Debug does not show.
@@ -91,14 +117,25 @@ pub enum Application {
 pub struct Config {
     /// What happens to query strings.
     pub query: Policy,
+    /// What happens to single parameters.
+    pub parameters: Parameters,
     /// Which lines are looked at; whoever calls [`Redactor::redact`] decides by it.
     pub application: Application,
+    /// What fields hold, by name, in any case. The first entry of a name counts, before what its name would mean; so whoever knows
+    /// more of a format appends to this list.
+    pub fields: Vec<(String, FieldClass)>,
+    /// Headers whose values are secrets, beside those that everybody knows.
+    pub headers: Vec<String>,
+    /// Whether `;k=v` in paths is redacted as queries are.
+    pub matrix_parameters: bool,
+    /// Secrets looked for by their own form.
+    pub detectors: Vec<Detector>,
 }
 
 /// Redacts records and text by one policy. Cheap to share: it holds no state.
 #[derive(Clone)]
 pub struct Redactor {
-    action: Action,
+    rules: Rules,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -110,37 +147,57 @@ impl std::fmt::Debug for Redactor {
 impl Redactor {
     /// Makes a redactor of the configured policy.
     pub fn new(config: &Config) -> Self {
-        Self { action: Action::new(&config.query) }
+        Self { rules: Rules::new(config) }
     }
 
     /// Redacts every name and value of a record, the log line included.
     pub fn redact(&self, record: &mut Record<'_>) {
-        if matches!(self.action, Action::Off) {
-            return;
-        }
-        let suspects = Suspects::of(record.log_line().unwrap_or_default());
-        let Record { kind, envelope, parsed, scratch, spare, .. } = record;
-        let [document, string] = spare;
-        let mut pass = Pass { action: &self.action, kind: *kind, scratch, document, string };
-        for field in envelope.iter_mut().chain(parsed.iter_mut()) {
-            // The name is read before it is scrubbed, as it says what the value holds.
-            let holds = holds_if_asked(*kind, &field.name, &field.value, &suspects);
-            if let Some(holds) = holds {
-                field.value = pass.value(holds, field.value);
-            }
-            if !matches!(field.name, Name::Known(_)) && suspects.include(field.name.bytes()) {
-                field.name = pass.name(field.name);
-            }
-        }
+        self.pass(record, None);
+    }
+
+    /// The same, and counts what was redacted.
+    pub fn redact_and_count(&self, record: &mut Record<'_>, counts: &mut Counts) {
+        self.pass(record, Some(counts));
     }
 
     /// Appends `input` to `out`, scrubbed as text of unknown structure.
     pub fn scrub_text(&self, input: &[u8], out: &mut Vec<u8>) {
-        match scrub_as(&self.action, Holds::Text, input, out, 0) {
+        match Scrub::of_text(&self.rules).value(Holder::TEXT, input, out, 0) {
             Outcome::Same => out.extend_from_slice(input),
             Outcome::Part(part) => out.extend_from_slice(&input[part]),
             Outcome::Written => {}
         }
+    }
+
+    fn pass(&self, record: &mut Record<'_>, counts: Option<&mut Counts>) {
+        if self.rules.are_off() {
+            return;
+        }
+        let suspects = Suspects::of(&self.rules, record.log_line().unwrap_or_default());
+        let Record { kind, envelope, parsed, scratch, spare, log, .. } = record;
+        // What an access log's line holds is in its fields, and counted there.
+        let uncounted = log.filter(|_| *kind == Kind::Access && !parsed.is_empty());
+        let [document, string, room] = spare;
+        let scrub = Scrub {
+            rules: &self.rules,
+            kind: *kind,
+            dumps: false,
+            place: Place::OTHER,
+            counts,
+            is_counting: true,
+            late: 0,
+            room: std::mem::take(room),
+        };
+        let mut pass = Pass { scrub, scratch, document, string };
+        for (place, field) in envelope.iter_mut().enumerate() {
+            pass.scrub.is_counting = uncounted != Some(place);
+            pass.field(&suspects, &mut field.name, &mut field.value);
+        }
+        pass.scrub.is_counting = true;
+        for field in parsed.iter_mut() {
+            pass.field(&suspects, &mut field.name, &mut field.value);
+        }
+        *room = pass.scrub.room;
     }
 }
 
@@ -155,120 +212,148 @@ enum Outcome {
     Written,
 }
 
-/// Scrubs a value. `depth` counts the documents that it was found in as text.
-fn scrub_as(action: &Action, holds: Holds, input: &[u8], out: &mut Vec<u8>, depth: usize) -> Outcome {
-    match holds {
-        _ if matches!(action, Action::Off) => Outcome::Same,
-        Holds::Text => text::scrub(action, input, out, depth),
-        Holds::Url => url::scrub(action, input, out),
-        Holds::RequestLine => url::scrub_request_line(action, input, out),
-        Holds::Authority => url::scrub_authority(input),
-        Holds::Query => url::scrub_query(action, input, out),
-    }
-}
-
-/// What a field holds; `None` if its value cannot hold anything to redact.
-fn holds_if_asked(kind: Kind, name: &Name<'_>, value: &Value<'_>, suspects: &Suspects) -> Option<Holds> {
-    let bytes = match *value {
-        Value::Text(bytes) | Value::Json(bytes) | Value::JsonValue(bytes) | Value::MsgPack(bytes) => bytes,
-        Value::Scratch(_) | Value::ScratchJson(_) => return Some(holds::of(kind, name)),
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Number(_) => {
-            return None;
-        }
-    };
-    (suspects.include(bytes) || holds::is_query(kind, name)).then(|| holds::of(kind, name))
-}
-
-/// The part of the log line, by address, in which bytes stand that redaction has to look at.
-struct Suspects {
-    line: Range<usize>,
-    dirty: Range<usize>,
-}
-
-impl Suspects {
-    fn of(line: &[u8]) -> Self {
-        let start = line.as_ptr().addr();
-        let first = [memchr::memchr3(b'?', b'%', b'\\', line), memchr::memchr2(b'#', b'@', line)];
-        let last = [memchr::memrchr3(b'?', b'%', b'\\', line), memchr::memrchr2(b'#', b'@', line)];
-        let dirty = match (first.into_iter().flatten().min(), last.into_iter().flatten().max()) {
-            (Some(first), Some(last)) => start + first..start + last + 1,
-            _ => 0..0,
-        };
-        Self { line: start..start + line.len(), dirty }
-    }
-
-    /// Whether these bytes may hold something to redact. Within the line no byte is read for it.
-    fn include(&self, bytes: &[u8]) -> bool {
-        let start = bytes.as_ptr().addr();
-        let end = start + bytes.len();
-        if self.line.start <= start && end <= self.line.end {
-            return start < self.dirty.end && self.dirty.start < end;
-        }
-        url::may_hold(bytes)
-    }
-}
-
 /// Redaction of one record: its buffers, lent out.
 struct Pass<'p> {
-    action: &'p Action,
-    kind: Kind,
+    scrub: Scrub<'p>,
     scratch: &'p mut Vec<u8>,
     document: &'p mut Vec<u8>,
     string: &'p mut Vec<u8>,
 }
 
 impl Pass<'_> {
-    fn value<'a>(&mut self, holds: Holds, value: Value<'a>) -> Value<'a> {
+    fn field<'a>(&mut self, suspects: &Suspects<'_>, name: &mut Name<'a>, value: &mut Value<'a>) {
+        let rules = self.scrub.rules;
+        let given = *name;
+        let is_known = matches!(given, Name::Known(_));
+        self.scrub.place = if let Name::Known(key) = given { Place::of(key) } else { Place::OTHER };
+        // What an access log prints under names of ours are no dumps of anything.
+        self.scrub.dumps = !is_known || self.scrub.kind != Kind::Access;
+        let mut class = self.class_of(&given);
+        if !is_known && suspects.include(given.bytes()) {
+            *name = self.name(given);
+            if class == FieldClass::Text && *name != given {
+                class = self.class_of(name);
+            }
+        }
+        let is_asked = class.is_whole()
+            || match *value {
+                Value::Text(bytes) | Value::Json(bytes) => {
+                    suspects.include(bytes)
+                        || (self.scrub.dumps && rules.may_hold_dumps(bytes))
+                        || rules.names.are_configured()
+                }
+                // Names in it may say more than its bytes.
+                Value::JsonValue(_) | Value::MsgPack(_) | Value::Scratch(_) | Value::ScratchJson(_) => true,
+                Value::Number(_) | Value::Int(_) | Value::UInt(_) => suspects.look_at_numbers(),
+                Value::Null | Value::Bool(_) | Value::Float(_) => false,
+            };
+        if is_asked {
+            *value = self.value(Holder { class, name: given.bytes() }, *value);
+        }
+    }
+
+    fn class_of(&mut self, name: &Name<'_>) -> FieldClass {
+        let (names, kind) = (&self.scrub.rules.names, self.scrub.kind);
+        match *name {
+            Name::Known(key) => names.of_known(kind, key),
+            Name::Json(inside) if memchr::memchr(b'\\', inside).is_some() => {
+                self.string.clear();
+                unescape(inside, self.string);
+                names.of(kind, self.string)
+            }
+            Name::Text(name) | Name::Json(name) => names.of(kind, name),
+            Name::Scratch(span) => names.of(kind, self.scratch.get(span.range()).unwrap_or_default()),
+        }
+    }
+
+    fn value<'a>(&mut self, holder: Holder<'_>, value: Value<'a>) -> Value<'a> {
         match value {
-            Value::Text(bytes) => match self.bytes(holds, bytes) {
+            Value::Text(bytes) => match self.bytes(holder, bytes) {
                 Change::None => value,
                 Change::Part(part) => Value::Text(part),
                 Change::Written(span) => Value::Scratch(span),
             },
-            Value::Json(inside) if memchr::memchr(b'\\', inside).is_none() => match self.bytes(holds, inside) {
+            Value::Json(inside) if memchr::memchr(b'\\', inside).is_none() => match self.bytes(holder, inside) {
                 Change::None => value,
                 Change::Part(part) => Value::Json(part),
                 Change::Written(span) => Value::Scratch(span),
             },
-            Value::Json(inside) => self.resolved(holds, inside).map_or(value, Value::Scratch),
-            Value::Scratch(span) => self.rewritten(holds, span).map_or(value, Value::Scratch),
-            Value::JsonValue(document) => self.nested(holds, document).map_or(value, Value::ScratchJson),
+            Value::Json(inside) => self.resolved(holder, inside).map_or(value, Value::Scratch),
+            Value::Scratch(span) => self.rewritten(holder, span).map_or(value, Value::Scratch),
+            Value::JsonValue(_) | Value::MsgPack(_) | Value::ScratchJson(_) if self.goes_as_a_whole(holder) => {
+                Value::Text(MASK)
+            }
+            Value::JsonValue(document) => self.nested(holder, document).map_or(value, Value::ScratchJson),
             Value::MsgPack(packed) => {
                 self.document.clear();
                 msgpack::write_json(packed, self.document);
-                self.own_document(holds).map_or(value, Value::ScratchJson)
+                self.own_document(holder).map_or(value, Value::ScratchJson)
             }
             Value::ScratchJson(span) => {
                 self.document.clear();
                 self.document.extend_from_slice(self.scratch.get(span.range()).unwrap_or_default());
-                self.own_document(holds).map_or(value, Value::ScratchJson)
+                self.own_document(holder).map_or(value, Value::ScratchJson)
             }
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Number(_) => value,
+            Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Number(_) => self.number(holder, value),
+            Value::Null | Value::Bool(_) => value,
         }
+    }
+
+    /// Whether a value goes whose parts are nobody's business.
+    fn goes_as_a_whole(&mut self, holder: Holder<'_>) -> bool {
+        let rule = match holder.class {
+            FieldClass::Secret => Rule::Secret,
+            FieldClass::Parameter if !self.scrub.rules.action.keeps(field::parameter(holder.name)) => Rule::Parameter,
+            _ => return false,
+        };
+        self.scrub.count(rule);
+        true
+    }
+
+    fn number<'a>(&mut self, holder: Holder<'_>, value: Value<'a>) -> Value<'a> {
+        let holder = match holder.class {
+            FieldClass::Query => Holder { class: FieldClass::Parameter, ..holder },
+            _ => holder,
+        };
+        if self.goes_as_a_whole(holder) {
+            return Value::Text(MASK);
+        }
+        let Some(detectors) = &self.scrub.rules.detectors else { return value };
+        let is_card = match value {
+            Value::Number(digits) => detectors.is_card(digits),
+            Value::UInt(number) => detectors.is_card(itoa::Buffer::new().format(number).as_bytes()),
+            Value::Int(number) => detectors.is_card(itoa::Buffer::new().format(number).as_bytes()),
+            _ => false,
+        };
+        if !is_card {
+            return value;
+        }
+        self.scrub.count(Rule::Card);
+        Value::Text(b"[card]")
     }
 
     /// A name that becomes another may become one of ours.
     fn name<'a>(&mut self, name: Name<'a>) -> Name<'a> {
         match name {
             Name::Known(_) => name,
-            Name::Text(bytes) => match self.bytes(Holds::Text, bytes) {
+            Name::Text(bytes) => match self.bytes(Holder::TEXT, bytes) {
                 Change::None => name,
                 Change::Part(part) => Name::text(part),
                 Change::Written(span) => Name::Scratch(span),
             },
-            Name::Json(inside) if memchr::memchr(b'\\', inside).is_none() => match self.bytes(Holds::Text, inside) {
+            Name::Json(inside) if memchr::memchr(b'\\', inside).is_none() => match self.bytes(Holder::TEXT, inside) {
                 Change::None => name,
                 Change::Part(part) => Name::json(part),
                 Change::Written(span) => Name::Scratch(span),
             },
-            Name::Json(inside) => self.resolved(Holds::Text, inside).map_or(name, Name::Scratch),
-            Name::Scratch(span) => self.rewritten(Holds::Text, span).map_or(name, Name::Scratch),
+            Name::Json(inside) => self.resolved(Holder::TEXT, inside).map_or(name, Name::Scratch),
+            Name::Scratch(span) => self.rewritten(Holder::TEXT, span).map_or(name, Name::Scratch),
         }
     }
 
-    fn bytes<'a>(&mut self, holds: Holds, bytes: &'a [u8]) -> Change<'a> {
+    fn bytes<'a>(&mut self, holder: Holder<'_>, bytes: &'a [u8]) -> Change<'a> {
         let start = self.scratch.len();
-        match scrub_as(self.action, holds, bytes, self.scratch, 0) {
+        match self.scrub.value(holder, bytes, self.scratch, 0) {
             Outcome::Same => Change::None,
             Outcome::Part(part) => Change::Part(&bytes[part]),
             Outcome::Written => Change::Written(span_from(start, self.scratch)),
@@ -276,22 +361,22 @@ impl Pass<'_> {
     }
 
     /// Scrubs the inside of a JSON string that has escapes; the result has none.
-    fn resolved(&mut self, holds: Holds, inside: &[u8]) -> Option<Span> {
+    fn resolved(&mut self, holder: Holder<'_>, inside: &[u8]) -> Option<Span> {
         self.string.clear();
         unescape(inside, self.string);
-        self.own_string(holds)
+        self.own_string(holder)
     }
 
     /// Scrubs what stands in the scratch buffer already.
-    fn rewritten(&mut self, holds: Holds, span: Span) -> Option<Span> {
+    fn rewritten(&mut self, holder: Holder<'_>, span: Span) -> Option<Span> {
         self.string.clear();
         self.string.extend_from_slice(self.scratch.get(span.range()).unwrap_or_default());
-        self.own_string(holds)
+        self.own_string(holder)
     }
 
-    fn own_string(&mut self, holds: Holds) -> Option<Span> {
+    fn own_string(&mut self, holder: Holder<'_>) -> Option<Span> {
         let start = self.scratch.len();
-        match scrub_as(self.action, holds, self.string, self.scratch, 0) {
+        match self.scrub.value(holder, self.string, self.scratch, 0) {
             Outcome::Same => return None,
             Outcome::Part(part) => self.scratch.extend_from_slice(&self.string[part]),
             Outcome::Written => {}
@@ -299,15 +384,15 @@ impl Pass<'_> {
         Some(span_from(start, self.scratch))
     }
 
-    fn nested(&mut self, holds: Holds, document: &[u8]) -> Option<Span> {
+    fn nested(&mut self, holder: Holder<'_>, document: &[u8]) -> Option<Span> {
         let start = self.scratch.len();
-        nested::scrub(self.action, self.kind, holds, document, self.scratch, self.string, 0)
+        nested::scrub(&mut self.scrub, holder, document, self.scratch, self.string, 0)
             .then(|| span_from(start, self.scratch))
     }
 
-    fn own_document(&mut self, holds: Holds) -> Option<Span> {
+    fn own_document(&mut self, holder: Holder<'_>) -> Option<Span> {
         let start = self.scratch.len();
-        nested::scrub(self.action, self.kind, holds, self.document, self.scratch, self.string, 0)
+        nested::scrub(&mut self.scrub, holder, self.document, self.scratch, self.string, 0)
             .then(|| span_from(start, self.scratch))
     }
 }

@@ -266,6 +266,7 @@ impl Running {
             partition_keys: partition_keys.clone(),
         };
         let pipeline = Pipeline::new(&stages, metadata.clone(), &mut others).context("pipeline")?;
+        view.redacts(pipeline.redactions());
         // In the names of S3 objects: that of the journal's directory, or, without one, distinct for each start of the process.
         let instance: Arc<str> = instance.unwrap_or_else(random_name).into();
         let dead_letters = match &config.dead_letters {

@@ -546,6 +546,7 @@ fn reference(schema: &Json) -> String {
         ("MultilineParser", "`[multiline_parser.NAME]`"),
         ("Parser", "`[parser.NAME]`"),
         ("Redact", "`[redact]`"),
+        ("ParameterRules", "`[redact.parameters]`"),
         ("Retry", "`[sink.NAME.retry]`"),
         ("Rule", "`[[route]]`"),
         ("Shutdown", "`[shutdown]`"),

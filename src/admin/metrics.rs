@@ -1,7 +1,8 @@
 //! `/metrics`: the account, the journal and the process in Prometheus's text format 0.0.4.
 //!
 //! Names follow Prometheus's conventions: base units, `_total` on counters, one `HELP` and `TYPE` a family. Every series that
-//! can be is there from the first scrape on, with 0, so that `rate` and `increase` see the first loss too. Labels hold names of
+//! can be is there from the first scrape on, with 0, so that `rate` and `increase` see the first loss too; but for redactions in
+//! fields that hardly ever hold anything. Labels hold names of
 //! the configuration and words of ours, nothing of a record.
 
 use std::fmt::{Display, Write as _};
@@ -56,6 +57,10 @@ const LAST: Metric = gauge(
     "meshlens_last_delivery_timestamp_seconds",
     "When a sink's destination last took records, in seconds since 1970 UTC; 0 if not since the start.",
 );
+const REDACTIONS: Metric = counter(
+    "meshlens_redactions_total",
+    "What was redacted, by rule, and by the field it stood in: a known key, or other.",
+);
 const MEMORY: Metric = gauge("meshlens_journal_memory_bytes", "Bytes of records that the journal holds in memory.");
 const MEMORY_MAX: Metric = gauge("meshlens_journal_memory_limit_bytes", "journal.memory_bytes_max.");
 const DISK: Metric = gauge("meshlens_journal_disk_bytes", "Bytes of the journal's files on disk.");
@@ -75,7 +80,7 @@ const OPEN_FILES: Metric = gauge("process_open_fds", "Open file descriptors.");
 const OPEN_FILES_MAX: Metric = gauge("process_max_fds", "The most file descriptors that may be open.");
 
 /// All of them, in the order of [`render`].
-pub const METRICS: [Metric; 23] = [
+pub const METRICS: [Metric; 24] = [
     BUILD,
     READY,
     RECEIVED,
@@ -85,6 +90,7 @@ pub const METRICS: [Metric; 23] = [
     REFUSED,
     OLDEST,
     LAST,
+    REDACTIONS,
     MEMORY,
     MEMORY_MAX,
     DISK,
@@ -155,6 +161,7 @@ pub fn render(reading: &Reading) -> String {
     text.sample(BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.single(READY, u8::from(reading.phase.is_ready()));
     account(&mut text, reading);
+    redactions(&mut text, reading);
     journal(&mut text, reading);
     let resources = &reading.resources;
     text.single(START, seconds_of_ms(reading.started_ms));
@@ -205,6 +212,14 @@ fn account(text: &mut Text, reading: &Reading) {
     for sink in &reading.sinks {
         let labels = [("component", "sink"), ("name", sink.name.as_str())];
         text.sample(LAST, &labels, seconds_of_ms(sink.last_delivered_ms.unwrap_or(0)));
+    }
+}
+
+/// Fields that hardly ever hold anything are there once they did.
+fn redactions(text: &mut Text, reading: &Reading) {
+    text.family(REDACTIONS);
+    for line in &reading.redactions {
+        text.sample(REDACTIONS, &[("rule", line.rule.label()), ("field", line.field)], line.count);
     }
 }
 
@@ -262,6 +277,8 @@ mod tests {
             "meshlens_truncated_records_total{component=\"sink\",name=\"live\"} 1",
             "meshlens_last_delivery_timestamp_seconds{component=\"sink\",name=\"dead\"} 0",
             "meshlens_ready 0",
+            "meshlens_redactions_total{rule=\"query\",field=\"path\"} 0",
+            "meshlens_redactions_total{rule=\"card\",field=\"other\"} 0",
         ] {
             assert!(text.lines().any(|each| each == line), "no {line} in\n{text}");
         }

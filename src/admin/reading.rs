@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use crate::journal::{self, Monitor, Persist, Snapshot};
+use crate::redact::{self, Report};
 use crate::source::JOURNAL;
 use crate::telemetry::account::{Account, Ledger, Reason, Tally, now_ms};
 
@@ -45,6 +46,8 @@ pub struct View {
     journal: OnceLock<Monitor>,
     /// What an earlier run left in the journal, as a source.
     recovered: OnceLock<Arc<Ledger>>,
+    /// What was redacted, once records are taken.
+    redactions: OnceLock<Arc<Report>>,
     persist: Persist,
     memory_bytes_max: u64,
     disk_bytes_max: u64,
@@ -71,6 +74,7 @@ impl View {
             phase: AtomicU8::new(Phase::Starting as u8),
             journal: OnceLock::new(),
             recovered: OnceLock::new(),
+            redactions: OnceLock::new(),
             persist: journal.persist,
             memory_bytes_max: journal.memory_bytes_max as u64,
             disk_bytes_max: if journal.persist == Persist::Never { 0 } else { journal.disk_bytes_max },
@@ -85,6 +89,12 @@ impl View {
         // There is one journal, opened once.
         self.journal.set(monitor).ok();
         recovered.map(|ledger| self.recovered.set(ledger)).transpose().ok();
+    }
+
+    /// Where redactions are counted.
+    pub fn redacts(&self, report: Arc<Report>) {
+        // There is one pipeline, made once.
+        self.redactions.set(report).ok();
     }
 
     /// The process goes on to its next phase.
@@ -151,6 +161,8 @@ pub struct Reading {
     /// None while it is being opened.
     pub(super) journal: Option<Snapshot>,
     pub(super) resources: Resources,
+    /// What was redacted, by rule and field.
+    pub(super) redactions: Vec<redact::Line>,
     pub(super) unhealthy_after: Option<Duration>,
 }
 
@@ -209,6 +221,10 @@ impl Reading {
             memory_bytes_max: view.memory_bytes_max,
             disk_bytes_max: view.disk_bytes_max,
             resources: Resources::read(),
+            redactions: match view.redactions.get() {
+                Some(report) => report.lines().collect(),
+                None => Report::default().lines().collect(),
+            },
             unhealthy_after: view.unhealthy_after,
             journal,
         }

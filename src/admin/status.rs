@@ -72,6 +72,7 @@ pub(super) fn status(reading: &Reading) -> String {
             "io_errors": journal.io_errors,
             "degraded": journal.degraded,
         },
+        "redactions": redactions(reading),
         "process": {
             "cpu_seconds": resources.cpu.map(seconds),
             "resident_memory_bytes": resources.resident_bytes,
@@ -79,6 +80,18 @@ pub(super) fn status(reading: &Reading) -> String {
             "max_fds": resources.open_files_max,
         },
     }))
+}
+
+/// What was redacted: by rule, then by field; what never came up is left out.
+fn redactions(reading: &Reading) -> Map<String, Json> {
+    let mut rules = Map::new();
+    for line in reading.redactions.iter().filter(|line| line.count > 0) {
+        let fields = rules.entry(line.rule.label()).or_insert_with(|| json!({}));
+        if let Json::Object(fields) = fields {
+            fields.insert(line.field.into(), line.count.into());
+        }
+    }
+    rules
 }
 
 /// The account of a source or sink; reasons that never came up are left out.

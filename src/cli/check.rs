@@ -205,7 +205,10 @@ fn filters(document: &Node) -> Vec<String> {
 fn redaction(redact: &redact::Config) -> String {
     let policy = match &redact.query {
         Policy::Strip => "query strings are stripped",
-        Policy::Keep(parameters) if parameters.is_empty() => "query strings are kept: redaction is off",
+        Policy::Keep(names) if names.is_empty() && redact.parameters == redact::Parameters::default() => {
+            "query strings are kept: redaction is off"
+        }
+        Policy::Keep(names) if names.is_empty() => "query strings are kept, but for the parameters configured",
         Policy::Keep(_) => "query strings keep the listed parameters only",
         Policy::Mask => "values in query strings are masked",
         Policy::Hash { .. } => "values in query strings are hashed",

@@ -12,7 +12,7 @@ use crate::envoy::Parser;
 use crate::envoy::format::Options;
 use crate::envoy::formats::Formats;
 use crate::process::lines::{Stats, parse_lines};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, Report};
 use crate::source::lines::open;
 
 mod explain;
@@ -38,7 +38,16 @@ pub struct Args {
     /// Propose a format for the lines of the files
     #[arg(long, conflicts_with_all = ["stats", "format"])]
     pub infer: bool,
-    /// Say on stderr at the end how many lines were of which kind
+    /// Values of headers to remove beside those that are known, with commas between the names
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub redact_headers: Vec<String>,
+    /// Remove matrix parameters (`;k=v` in paths) too
+    #[arg(long)]
+    pub redact_matrix_parameters: bool,
+    /// Secrets to look for by their own form, with commas between
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "DETECTORS")]
+    pub redact_detectors: Vec<Detector>,
+    /// Say on stderr at the end how many lines were of which kind, and what was redacted how often
     #[arg(long)]
     pub stats: bool,
 }
@@ -54,6 +63,34 @@ pub enum Redact {
     Mask,
     /// Names stay, values become a hash with a key made for this run
     Hash,
+}
+
+/// A form of secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Detector {
+    /// Addresses of e-mail
+    Email,
+    /// Tokens behind the word Bearer
+    Bearer,
+    /// JSON web tokens
+    Jwt,
+    /// Access keys of AWS
+    #[value(name = "aws_key")]
+    AwsKey,
+    /// Numbers of payment cards
+    Card,
+}
+
+impl Detector {
+    fn built(self) -> crate::redact::Detector {
+        match self {
+            Self::Email => crate::redact::Detector::Email,
+            Self::Bearer => crate::redact::Detector::Bearer,
+            Self::Jwt => crate::redact::Detector::Jwt,
+            Self::AwsKey => crate::redact::Detector::AwsKey,
+            Self::Card => crate::redact::Detector::Card,
+        }
+    }
 }
 
 impl Args {
@@ -75,7 +112,13 @@ impl Args {
             Redact::Mask => Policy::Mask,
             Redact::Hash => Policy::Hash { key: key() },
         };
-        Ok(crate::redact::Config { query, ..crate::redact::Config::default() })
+        Ok(crate::redact::Config {
+            query,
+            headers: self.redact_headers.clone(),
+            matrix_parameters: self.redact_matrix_parameters,
+            detectors: self.redact_detectors.iter().map(|detector| detector.built()).collect(),
+            ..crate::redact::Config::default()
+        })
     }
 }
 
@@ -105,10 +148,11 @@ pub fn parse(args: &Args) -> Exit {
     let mut parser = Parser::new(formats);
     let mut output = io::stdout().lock();
     let mut stats = Stats::default();
+    let report = Report::default();
     let standard_input = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
     for file in files {
-        if let Err(error) = parse_file(file, &mut output, &mut parser, &redactor, &mut stats) {
+        if let Err(error) = parse_file(file, &mut output, &mut parser, (&redactor, &report), &mut stats) {
             // A reader that has seen enough, as `head`, is no failure.
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return Exit::Ok;
@@ -122,6 +166,8 @@ pub fn parse(args: &Args) -> Exit {
         say(format_args!(
             "lines={lines} access={access} (ambiguous={ambiguous}) envoy={envoy} other={other} truncated={truncated} bytes={bytes}"
         ));
+        let summary = report.summary();
+        say(format_args!("redacted: {}", if summary.is_empty() { "nothing" } else { &summary }));
     }
     Exit::Ok
 }
@@ -154,11 +200,11 @@ fn parse_file(
     file: &Path,
     output: &mut impl Write,
     parser: &mut Parser,
-    redactor: &Redactor,
+    redaction: (&Redactor, &Report),
     stats: &mut Stats,
 ) -> io::Result<()> {
     if file == Path::new("-") {
-        return parse_lines(&mut io::stdin().lock(), output, parser, redactor, stats);
+        return parse_lines(&mut io::stdin().lock(), output, parser, redaction, stats);
     }
-    parse_lines(&mut open(file)?, output, parser, redactor, stats)
+    parse_lines(&mut open(file)?, output, parser, redaction, stats)
 }

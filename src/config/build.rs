@@ -13,10 +13,10 @@ use super::document::{Node, Path, Value};
 use super::problem::{Problem, Problems};
 use super::quantity::{Count, Period, Size};
 use super::raw;
+use crate::journal;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
-use crate::{journal, redact};
 
 mod admin;
 mod enrich;
@@ -24,6 +24,7 @@ mod file_sink;
 mod filter;
 mod forward_sink;
 mod parse;
+mod redact;
 mod route;
 mod s3_sink;
 mod sink;
@@ -232,52 +233,6 @@ impl<'a> Builder<'a> {
             Some(name) => name,
             None => system_hostname(self.variables),
         }
-    }
-
-    fn redact(&mut self, raw: raw::Redact) -> redact::Config {
-        let table = Path::root().key("redact");
-        let application = match raw.application {
-            None | Some(raw::Application::Scrub) => redact::Application::Scrub,
-            Some(raw::Application::Pass) => redact::Application::Pass,
-        };
-        let query = raw.query.unwrap_or(raw::Query::Strip);
-        if query != raw::Query::Keep && raw.parameters.is_some() {
-            self.refuse(&table.key("parameters"), "must not be set unless `query` is \"keep\"");
-        }
-        let key_is_set = raw.hash_key.is_some() || raw.hash_key_env.is_some();
-        if query != raw::Query::Hash && key_is_set {
-            let key = if raw.hash_key.is_some() { "hash_key" } else { "hash_key_env" };
-            self.refuse(&table.key(key), "must not be set unless `query` is \"hash\"");
-        }
-        let query = match query {
-            raw::Query::Strip => redact::Policy::Strip,
-            raw::Query::Mask => redact::Policy::Mask,
-            raw::Query::Keep => redact::Policy::Keep(self.kept_parameters(&table, raw.parameters)),
-            raw::Query::Hash => {
-                let key = self.secret(&table, "hash_key", raw.hash_key, raw.hash_key_env);
-                if key.is_none() && !key_is_set && !self.is_set(&table.key("hash_key")) {
-                    self.refuse(
-                        &table.key("hash_key_env"),
-                        "must name the environment variable with the key of the hash",
-                    );
-                }
-                redact::Policy::Hash { key: key.unwrap_or(Secret(Box::default())) }
-            }
-        };
-        redact::Config { query, application }
-    }
-
-    fn kept_parameters(&mut self, table: &Path, parameters: Option<Vec<String>>) -> Vec<String> {
-        let parameters = parameters.unwrap_or_default();
-        let path = table.key("parameters");
-        if parameters.iter().any(String::is_empty) {
-            self.refuse(&path, "must be a list of parameter names, none of them empty");
-        } else if parameters.is_empty() && self.is_set(&path) {
-            self.refuse(&path, "must list at least one parameter; leave the key out to keep all");
-        } else if parameters.is_empty() {
-            self.warn("redact.query = \"keep\" without `parameters`: query strings are not redacted");
-        }
-        parameters
     }
 
     fn journal(&mut self, raw: &raw::Journal) -> journal::Config {

@@ -14,9 +14,12 @@ use super::quantity::{Count, Period, Size};
 
 pub mod filter;
 pub mod parse;
+pub mod redact;
 pub mod route;
 pub mod sink;
 pub mod source;
+
+pub use self::redact::{Application, Detector, FieldClass, ParameterRules, Parameters, Query, Redact};
 
 /// Configuration of meshlens. `${VAR}` is not replaced: values stand as written, and secrets have `…_env` keys that name an environment variable.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -37,7 +40,7 @@ pub struct Root {
     pub route: Option<Vec<route::Rule>>,
     /// What is recognised.
     pub parse: Option<parse::Parse>,
-    /// Redaction of query strings.
+    /// Redaction, before anything stores or prints a record.
     pub redact: Option<Redact>,
     /// Fields added to every record.
     pub enrich: Option<Enrich>,
@@ -53,46 +56,6 @@ pub struct Root {
     pub log: Option<Log>,
     /// Name of this host, for `{hostname}` in templates and the forward handshake. Default: the system's host name.
     pub hostname: Option<String>,
-}
-
-/// Redaction of query strings, before anything stores or prints a record.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Redact {
-    /// What happens to a query string. Default: `strip`.
-    pub query: Option<Query>,
-    /// With `keep`: the parameters that are kept, with their values. Default: all, which turns redaction off.
-    pub parameters: Option<Vec<String>>,
-    /// With `hash`: the key of the hash; never printed. Better given by `hash_key_env`.
-    pub hash_key: Option<String>,
-    /// With `hash`: the environment variable that holds the key.
-    pub hash_key_env: Option<String>,
-    /// What happens to lines that are neither access logs nor Envoy's own. Default: `scrub`; `pass` where a FireLens configuration is run.
-    pub application: Option<Application>,
-}
-
-/// What happens to lines that are neither access logs nor Envoy's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Application {
-    /// Redacted as text.
-    Scrub,
-    /// Passed on byte for byte, unless anything on the same stream (tag of a connection) looked like Envoy's before, or the tag begins with `ecs-service-connect`: such a stream is redacted.
-    Pass,
-}
-
-/// What happens to a query string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Query {
-    /// Removed, from the `?` on.
-    Strip,
-    /// Kept: the parameters listed in `parameters` only, or all.
-    Keep,
-    /// Names stay, values become `***`.
-    Mask,
-    /// Names stay, values become a keyed hash, so that equal values stay equal.
-    Hash,
 }
 
 /// Fields added to every record.

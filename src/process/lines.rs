@@ -8,7 +8,7 @@ use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::letter;
 use crate::record::{Key, Kind, Name, Record, Value};
-use crate::redact::Redactor;
+use crate::redact::{Counts, Redactor, Report};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -35,7 +35,8 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// Writes each line of `input` to `output` as one JSON object, parsed by `parser` where it is recognised, redacted always.
+/// Writes each line of `input` to `output` as one JSON object, parsed by `parser` where it is recognised, redacted always, which
+/// the report counts.
 ///
 /// # Errors
 /// Reading or writing failed.
@@ -43,9 +44,10 @@ pub fn parse_lines(
     input: &mut impl Read,
     output: &mut impl Write,
     parser: &mut Parser,
-    redactor: &Redactor,
+    (redactor, report): (&Redactor, &Report),
     stats: &mut Stats,
 ) -> io::Result<()> {
+    let mut counts = Counts::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut encoded = Vec::new();
     let mut filled = 0;
@@ -80,7 +82,8 @@ pub fn parse_lines(
             skipping = false;
         }
         let is_cut = !is_last && !lines.is_empty() && lines.last() != Some(&b'\n');
-        encode_lines(lines, parser, redactor, stats, &mut encoded);
+        encode_lines(lines, parser, (redactor, &mut counts), stats, &mut encoded);
+        report.enter(&mut counts);
         if is_cut {
             stats.truncated += 1;
             skipping = true;
@@ -95,7 +98,13 @@ pub fn parse_lines(
     }
 }
 
-fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &mut Stats, encoded: &mut Vec<u8>) {
+fn encode_lines(
+    lines: &[u8],
+    parser: &mut Parser,
+    (redactor, counts): (&Redactor, &mut Counts),
+    stats: &mut Stats,
+    encoded: &mut Vec<u8>,
+) {
     let fragment = Fragment::default();
     let mut record = Record::new();
     let mut letter_tag = Vec::new();
@@ -110,7 +119,7 @@ fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &
             record.push_envelope(Name::Known(Key::Log), Value::Text(line));
             parser.parse(line, &mut record);
         }
-        redactor.redact(&mut record);
+        redactor.redact_and_count(&mut record, counts);
         stats.lines += 1;
         match record.kind {
             Kind::Access => stats.access += 1,
@@ -147,7 +156,8 @@ mod tests {
     fn parsed(input: &[u8], pieces: Vec<usize>) -> (Vec<String>, Stats) {
         let (mut output, mut stats) = (Vec::new(), Stats::default());
         let redactor = Redactor::new(&redact::Config::default());
-        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &mut Parser::default(), &redactor, &mut stats).unwrap();
+        let redaction = (&redactor, &Report::default());
+        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &mut Parser::default(), redaction, &mut stats).unwrap();
         (String::from_utf8(output).unwrap().lines().map(str::to_owned).collect(), stats)
     }
 

@@ -12,7 +12,7 @@ use crate::enrich::ecs::Metadata;
 use crate::envoy::formats::Formats;
 use crate::filter::Filters;
 use crate::journal::block::Pool;
-use crate::redact::Redactor;
+use crate::redact::{Redactor, Report};
 use crate::route::{RouteError, Router};
 use crate::{enrich, filter, redact, route};
 
@@ -69,6 +69,7 @@ pub struct Pipeline {
     pub(super) parse: Parse,
     pub(super) passes_applications: bool,
     pub(super) redactor: Redactor,
+    pub(super) redactions: Arc<Report>,
     pub(super) router: Router,
     pub(super) fragment: watch::Receiver<Arc<Fragment>>,
     pub(super) partition_keys: Arc<[Box<str>]>,
@@ -93,6 +94,7 @@ impl Pipeline {
             // What Envoy wrote is told from the rest by what is recognised: without that nothing passes.
             passes_applications: config.parse.envoy && config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
+            redactions: Arc::default(),
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
             partition_keys: config.partition_keys.clone(),
@@ -100,6 +102,11 @@ impl Pipeline {
             memory: Arc::default(),
             strangers: Strangers::default(),
         }))
+    }
+
+    /// What was redacted so far.
+    pub fn redactions(&self) -> Arc<Report> {
+        self.redactions.clone()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Entry, Partition};
 use crate::record::{Kind, Record};
+use crate::redact::Counts;
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
 use crate::telemetry::own;
@@ -61,6 +62,8 @@ pub(super) struct Stage {
     /// Tags of the connection that spoke Envoy.
     pub(super) envoys: Envoys,
     pub(super) tally: Tally,
+    /// What was redacted in the block in hand.
+    pub(super) redacted: Counts,
 }
 
 /// A tag, and what is the same for all its records.
@@ -129,7 +132,7 @@ impl Stage {
             self.leave_unparsed(record);
         }
         if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
-            self.pipeline.redactor.redact(record);
+            self.pipeline.redactor.redact_and_count(record, &mut self.redacted);
         }
         if record.kind == Kind::Envoy && !application {
             record.kind = Kind::Other;
@@ -159,7 +162,7 @@ impl Stage {
 
     /// A dead letter, which was parsed in an earlier life. Redacted again: the file may have been in other hands.
     pub(super) fn letter(&mut self, tag: &[u8], record: &mut Record<'_>, fragment: &Fragment) {
-        self.pipeline.redactor.redact(record);
+        self.pipeline.redactor.redact_and_count(record, &mut self.redacted);
         // Its `log_type` is one of its fields.
         record.kind = Kind::Other;
         self.enter(tag);

@@ -22,6 +22,7 @@ struct Rig {
     intakes: Intakes,
     reader: Reader,
     ledger: Arc<Ledger>,
+    pipeline: Arc<Pipeline>,
     _tasks: JoinSet<()>,
 }
 
@@ -52,8 +53,8 @@ impl Rig {
         let journal = journal::Config { memory_bytes_max, ..journal::Config::default() };
         let (writer, mut readers) = journal::open(journal, vec![Arc::new(Ledger::new("sink"))]);
         let ledger = Arc::new(Ledger::new("source"));
-        let intakes = Intakes::new(pipeline, writer, ledger.clone(), 0, decode::Limits::default());
-        Self { intakes, reader: readers.remove(0), ledger, _tasks: tasks }
+        let intakes = Intakes::new(pipeline.clone(), writer, ledger.clone(), 0, decode::Limits::default());
+        Self { intakes, reader: readers.remove(0), ledger, pipeline, _tasks: tasks }
     }
 
     fn counts(&self) -> (u64, u64, u64) {
@@ -265,6 +266,23 @@ async fn lines_of_applications_pass_and_access_logs_do_not() {
     let access = passed(&mut rig, &mut intake, "other", ACCESS).await;
     assert!(access[0].contains(r#""path":"/v1""#) && access[0].ends_with(r#","log_type":"access"}"#), "{access:?}");
     assert_eq!(passed(&mut rig, &mut intake, "app", "a?secret=1").await, [r#"{"log":"a?secret=1"}"#]);
+}
+
+/// Where nothing is recognised, nobody knows which stream speaks Envoy.
+#[tokio::test]
+async fn without_recognition_all_lines_are_redacted() {
+    let redact = redact::Config { application: redact::Application::Pass, ..redact::Config::default() };
+    let parse = Parse { envoy: false, application: true };
+    let mut rig = Rig::with(1 << 20, filter::Config::default(), parse, redact);
+    let mut intake = rig.intakes.intake();
+    for (tag, line) in
+        [("app", "a?secret=1"), ("app", ACCESS), ("other", OWN), ("x-firelens-1", "'cookie', 'secret=1'")]
+    {
+        let out = passed(&mut rig, &mut intake, tag, line).await;
+        assert!(!out[0].contains("secret") && !out[0].contains("log_type"), "{out:?}");
+    }
+    let redactions = rig.pipeline.redactions().summary();
+    assert_eq!(redactions, "query log=3, header log=1");
 }
 
 #[tokio::test]

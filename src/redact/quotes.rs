@@ -80,6 +80,30 @@ impl Context {
         }
     }
 
+    /// Where a value that may hold blanks ends: with the line, or at a quote that closes what was opened before.
+    pub fn end_of_line(&self, text: &[u8], from: usize) -> usize {
+        let mut backslashes = 0;
+        for (at, &byte) in text.iter().enumerate().skip(from) {
+            match byte {
+                b'\n' | b'\r' => return at,
+                b'n' | b'r' if backslashes > 0 => return at - backslashes,
+                b'\\' => {
+                    backslashes += 1;
+                    continue;
+                }
+                _ if is_quote(byte) => {
+                    let quote = (byte, backslashes);
+                    if self.open.position(quote).is_some() && may_follow_closed(quote, text, at + 1) {
+                        return at - backslashes;
+                    }
+                }
+                _ => {}
+            }
+            backslashes = 0;
+        }
+        text.len()
+    }
+
     /// Where the query that begins at `from` ends.
     pub fn end_of_query(&self, text: &[u8], from: usize) -> usize {
         let mut nested = Open::NONE;
@@ -116,7 +140,7 @@ impl Context {
     }
 }
 
-fn is_quote(byte: u8) -> bool {
+pub(super) fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
 }
 

@@ -4,31 +4,49 @@
 
 use std::ops::Range;
 
-use super::Outcome;
 use super::action::Action;
-use super::mark;
+use super::report::Rule;
+use super::rules::{Scrub, is_nothing};
+use super::{Outcome, mark, matrix};
 
 /// Whether [`scrub`] or [`scrub_authority`] may have something to do: cheap, says yes too often, never no.
 pub(super) fn may_hold(bytes: &[u8]) -> bool {
-    mark::may_hold(bytes) || memchr::memchr2(b'#', b'@', bytes).is_some()
+    memchr::memchr3(b'?', b'%', b'\\', bytes).is_some()
+        || memchr::memchr3(b'#', b'@', mark::FULL_WIDTH_BYTE, bytes).is_some()
 }
 
 /// Scrubs a URL: a path, an absolute URL, or `host:port` of a CONNECT.
-pub(super) fn scrub(action: &Action, url: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let (kept, query) = cut(url);
+pub(super) fn scrub(scrub: &mut Scrub<'_>, url: &[u8], out: &mut Vec<u8>) -> Outcome {
+    let rules = scrub.rules;
+    let Cut { kept, query, rule } = cut(url);
     let user = user_information(&url[..kept]);
-    let query = query.filter(|_| !action.removes(true));
-    if query.is_none() && user.is_empty() {
-        return if kept == url.len() { Outcome::Same } else { Outcome::Part(0..kept) };
+    let query = query.filter(|_| !rules.action.removes(true));
+    let path = path_start(&url[..kept]).max(user.end);
+    let has_matrix = rules.matrix && matrix::may_hold(&url[path..kept]);
+    if let Some(rule) = rule.filter(|_| query.is_none()) {
+        scrub.count(rule);
     }
-    if query.is_none() && user.start == 0 {
-        return Outcome::Part(user.end..kept);
+    if !user.is_empty() {
+        scrub.count(Rule::Userinfo);
+    }
+    if query.is_none() && !has_matrix {
+        if user.is_empty() {
+            return if kept == url.len() { Outcome::Same } else { Outcome::Part(0..kept) };
+        }
+        if user.start == 0 {
+            return Outcome::Part(user.end..kept);
+        }
     }
     let start = out.len();
     out.extend_from_slice(&url[..user.start]);
-    out.extend_from_slice(&url[user.end..kept]);
+    out.extend_from_slice(&url[user.end..path]);
+    if has_matrix && matrix::write_path(&rules.action, &url[path..kept], out) {
+        scrub.count(Rule::Matrix);
+    } else if !has_matrix {
+        out.extend_from_slice(&url[path..kept]);
+    }
     if let Some(query) = query {
-        action.write(true, &url[query], out);
+        write_query(scrub, &rules.action, &url[kept..], query.start - kept..query.end - kept, out);
     }
     if out[start..] == *url {
         out.truncate(start);
@@ -37,15 +55,44 @@ pub(super) fn scrub(action: &Action, url: &[u8], out: &mut Vec<u8>) -> Outcome {
     Outcome::Written
 }
 
+/// Where the path of a URL begins.
+fn path_start(url: &[u8]) -> usize {
+    let authority = match memchr::memmem::find(url, b"://") {
+        Some(scheme) => scheme + 3,
+        None if url.starts_with(b"//") => 2,
+        None => 0,
+    };
+    memchr::memchr(b'/', &url[authority..]).map_or(url.len(), |slash| authority + slash)
+}
+
+/// Writes what is left of a query, which stands in `rest` behind its mark and perhaps before a fragment.
+fn write_query(scrub: &mut Scrub<'_>, action: &Action, rest: &[u8], query: Range<usize>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let end = query.end;
+    action.write(true, &rest[query], out);
+    if out[start..] != rest[..end] {
+        scrub.count(Rule::Query);
+    }
+    if end < rest.len() {
+        scrub.count(Rule::Fragment);
+    }
+}
+
 /// Scrubs `user:password@host:port`.
-pub(super) fn scrub_authority(authority: &[u8]) -> Outcome {
-    let (end, _) = cut(authority);
+pub(super) fn scrub_authority(scrub: &mut Scrub<'_>, authority: &[u8]) -> Outcome {
+    let Cut { kept: end, rule, .. } = cut(authority);
     let start = memchr::memrchr(b'@', &authority[..end]).map_or(0, |at| at + 1);
+    if start > 0 {
+        scrub.count(Rule::Userinfo);
+    }
+    if let Some(rule) = rule {
+        scrub.count(rule);
+    }
     if start == 0 && end == authority.len() { Outcome::Same } else { Outcome::Part(start..end) }
 }
 
 /// Scrubs a request line: `GET http://host/path?query HTTP/1.1`. The method and the protocol stay.
-pub(super) fn scrub_request_line(action: &Action, line: &[u8], out: &mut Vec<u8>) -> Outcome {
+pub(super) fn scrub_request_line(scrub: &mut Scrub<'_>, line: &[u8], out: &mut Vec<u8>) -> Outcome {
     let protocol = memchr::memrchr(b' ', line).filter(|&at| line[at..].starts_with(b" HTTP/")).unwrap_or(line.len());
     let is_method = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(u8::is_ascii_uppercase);
     let target = memchr::memchr(b' ', &line[..protocol]).filter(|&at| is_method(&line[..at])).map_or(0, |at| at + 1);
@@ -53,7 +100,7 @@ pub(super) fn scrub_request_line(action: &Action, line: &[u8], out: &mut Vec<u8>
     let protocol = if line.len() - protocol <= 16 && !may_hold(&line[protocol..]) { protocol } else { line.len() };
     let start = out.len();
     out.extend_from_slice(&line[..target]);
-    match scrub(action, &line[target..protocol], out) {
+    match self::scrub(scrub, &line[target..protocol], out) {
         Outcome::Same => {
             out.truncate(start);
             return Outcome::Same;
@@ -66,32 +113,47 @@ pub(super) fn scrub_request_line(action: &Action, line: &[u8], out: &mut Vec<u8>
 }
 
 /// Scrubs a value that is a query without its `?`.
-pub(super) fn scrub_query(action: &Action, query: &[u8], out: &mut Vec<u8>) -> Outcome {
-    if query.is_empty() || query == b"-" {
+pub(super) fn scrub_query(scrub: &mut Scrub<'_>, query: &[u8], out: &mut Vec<u8>) -> Outcome {
+    let action = &scrub.rules.action;
+    if is_nothing(query) {
         return Outcome::Same;
     }
     if action.removes(true) {
+        scrub.count(Rule::Query);
         return Outcome::Part(0..0);
     }
     let start = out.len();
     let fragment = memchr::memchr(b'#', query).unwrap_or(query.len());
-    action.write_parameters(query[..fragment].strip_prefix(b"?").unwrap_or(&query[..fragment]), out);
+    action.write_parameters(query[..fragment].strip_prefix(b"?").unwrap_or(&query[..fragment]), b'&', out);
     if out[start..] == *query {
         out.truncate(start);
         return Outcome::Same;
     }
+    scrub.count(Rule::Query);
     Outcome::Written
 }
 
-/// How much of a URL stands before its query and fragment, and where the query is if its parameters can be told.
-fn cut(url: &[u8]) -> (usize, Option<Range<usize>>) {
+/// Where a URL is cut.
+struct Cut {
+    /// How much stands before its query and fragment.
+    kept: usize,
+    /// Where the query is if its parameters can be told.
+    query: Option<Range<usize>>,
+    /// Why anything behind goes, if anything is there.
+    rule: Option<Rule>,
+}
+
+fn cut(url: &[u8]) -> Cut {
     let fragment = memchr::memchr(b'#', url);
-    match mark::find(&url[..fragment.unwrap_or(url.len())], 0) {
+    let end = fragment.unwrap_or(url.len());
+    let wide = memchr::memmem::find(&url[..end], mark::FULL_WIDTH);
+    match (mark::find(&url[..wide.unwrap_or(end)], 0), wide) {
         // An empty query goes with its mark, so that `/?` and `/` count as one path.
-        Some(mark) if mark.end == url.len() => (mark.start, None),
-        Some(mark) if mark.plain => (mark.start, Some(mark.end..fragment.unwrap_or(url.len()))),
-        Some(mark) => (mark.start, None),
-        None => (fragment.unwrap_or(url.len()), None),
+        (Some(mark), None) if mark.end == url.len() => Cut { kept: mark.start, query: None, rule: None },
+        (Some(mark), _) if mark.plain => Cut { kept: mark.start, query: Some(mark.end..end), rule: Some(Rule::Query) },
+        (Some(mark), _) => Cut { kept: mark.start, query: None, rule: Some(Rule::Query) },
+        (None, Some(wide)) => Cut { kept: wide, query: None, rule: Some(Rule::Query) },
+        (None, None) => Cut { kept: end, query: None, rule: fragment.map(|_| Rule::Fragment) },
     }
 }
 
@@ -122,11 +184,13 @@ fn first_user_information(url: &[u8]) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Policy;
+    use super::super::rules::Rules;
+    use super::super::{Config, Policy};
     use super::*;
 
-    fn result(outcome: Outcome, input: &str, out: Vec<u8>) -> String {
-        match outcome {
+    fn result(input: &str, config: &Config, with: impl Fn(&mut Scrub<'_>, &[u8], &mut Vec<u8>) -> Outcome) -> String {
+        let (rules, mut out) = (Rules::new(config), Vec::new());
+        match with(&mut Scrub::of_text(&rules), input.as_bytes(), &mut out) {
             Outcome::Same => input.to_owned(),
             Outcome::Part(part) => input[part].to_owned(),
             Outcome::Written => String::from_utf8(out).unwrap(),
@@ -134,15 +198,11 @@ mod tests {
     }
 
     fn url(policy: &Policy, input: &str) -> String {
-        let mut out = Vec::new();
-        let outcome = scrub(&Action::new(policy), input.as_bytes(), &mut out);
-        result(outcome, input, out)
+        result(input, &Config { query: policy.clone(), ..Config::default() }, scrub)
     }
 
     fn request_line(input: &str) -> String {
-        let mut out = Vec::new();
-        let outcome = scrub_request_line(&Action::Strip, input.as_bytes(), &mut out);
-        result(outcome, input, out)
+        result(input, &Config::default(), scrub_request_line)
     }
 
     #[test]
@@ -207,7 +267,8 @@ mod tests {
     #[test]
     fn authorities_lose_their_user() {
         for (input, expected) in [("u:p@h:1", "h:1"), ("h:1", "h:1"), ("u@x@h?q", "h"), ("", "")] {
-            assert_eq!(result(scrub_authority(input.as_bytes()), input, Vec::new()), expected);
+            let found = result(input, &Config::default(), |scrub, input, _| scrub_authority(scrub, input));
+            assert_eq!(found, expected);
         }
     }
 }
