@@ -62,6 +62,8 @@ pub struct Parse {
     pub envoy: Option<bool>,
     /// Mark lines of Envoy's own log with `log_type` and `level`. Default: true; false where a FireLens configuration is run, so that they pass as they came.
     pub application: Option<bool>,
+    /// Join the lines of one record of Envoy's own log (dumps of headers, differences of configurations), with at most 1MiB, 10000 lines and 2s between two. As the last filter, with the multiline parser `envoy`. Default: false.
+    pub join_lines: Option<bool>,
 }
 
 /// Redaction of query strings, before anything stores or prints a record.
