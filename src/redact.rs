@@ -229,7 +229,13 @@ impl Pass<'_> {
         // What an access log prints under names of ours are no dumps of anything.
         self.scrub.dumps = !is_known || self.scrub.kind != Kind::Access;
         let mut class = self.class_of(&given);
-        if !is_known && suspects.include(given.bytes()) {
+        let is_suspect = match given {
+            Name::Known(_) => false,
+            // Made before us, where no search over the line reaches.
+            Name::Scratch(_) => true,
+            Name::Text(name) | Name::Json(name) => suspects.include(name),
+        };
+        if is_suspect {
             *name = self.name(given);
             if class == FieldClass::Text && *name != given {
                 class = self.class_of(name);

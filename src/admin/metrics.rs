@@ -88,6 +88,7 @@ pub const METRICS: [Metric; 24] = [
     PENDING,
     TRUNCATED,
     REFUSED,
+    UNPARSED,
     OLDEST,
     LAST,
     REDACTIONS,

@@ -11,6 +11,7 @@ use crate::config::flags::format_text;
 use crate::envoy::Parser;
 use crate::envoy::format::Options;
 use crate::envoy::formats::Formats;
+use crate::process::field_classes;
 use crate::process::lines::{Stats, parse_lines};
 use crate::redact::{Redactor, Report};
 use crate::source::lines::open;
@@ -125,20 +126,16 @@ impl Args {
 /// Parses what it is given.
 pub fn parse(args: &Args) -> Exit {
     let key = || crate::redact::Secret(std::array::from_fn::<u8, 32, _>(|_| fastrand::u8(..)).into());
-    let redactor = match args.redaction(key) {
-        Ok(redaction) => Redactor::new(&redaction),
+    let given = args.redaction(key).map_err(str::to_owned).and_then(|given| Ok((given, formats(&args.format)?)));
+    let (mut redaction, formats) = match given {
+        Ok(given) => given,
         Err(wrong) => {
             say(format_args!("{wrong}"));
             return Exit::Usage;
         }
     };
-    let formats = match formats(&args.format) {
-        Ok(formats) => formats,
-        Err(wrong) => {
-            say(format_args!("{wrong}"));
-            return Exit::Usage;
-        }
-    };
+    redaction.fields.extend(field_classes(&formats));
+    let redactor = Redactor::new(&redaction);
     if let Some(line) = &args.explain {
         return print(&explain::explanation(&formats, &redactor, line));
     }

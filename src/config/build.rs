@@ -14,6 +14,7 @@ use super::problem::{Problem, Problems};
 use super::quantity::{Count, Period, Size};
 use super::raw;
 use crate::journal;
+use crate::process::field_classes;
 use crate::redact::Secret;
 use crate::sink::dead_letters;
 use crate::telemetry::logs;
@@ -78,11 +79,14 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
-        let filter = self.filters(
+        let mut filter = self.filters(
             root.filter.unwrap_or_default(),
             root.parser.unwrap_or_default(),
             root.multiline_parser.unwrap_or_default(),
         );
+        if root.parse.as_ref().is_some_and(|parse| parse.join_lines == Some(true)) {
+            filter.filters.push(crate::filter::multiline::of_envoy());
+        }
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);
@@ -91,10 +95,14 @@ impl<'a> Builder<'a> {
             journal.dir = journal.dir.or_else(|| positions_dir(&sources));
         }
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
+        let parse = self.parse(root.parse.unwrap_or_default());
+        let mut redact = self.redact(root.redact.unwrap_or_default());
+        // Behind what the user says of the same names.
+        redact.fields.extend(field_classes(&parse.formats));
         Config {
             sources,
-            parse: self.parse(root.parse.unwrap_or_default()),
-            redact: self.redact(root.redact.unwrap_or_default()),
+            parse,
+            redact,
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             filter,
             route,

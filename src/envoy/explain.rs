@@ -8,6 +8,7 @@ use crate::envoy::format::{Item, Layout, Slot};
 use crate::envoy::formats::Formats;
 use crate::envoy::shape::Shape;
 use crate::envoy::text::{Memory, Reading, judge, read_by};
+use crate::envoy::wrapper;
 
 /// What was tried on a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct Explanation {
 
 /// Explains how one line, alone on its stream, is read.
 pub fn explain(formats: &Formats, line: &[u8]) -> Explanation {
+    // What a runtime or a tool has put around it is taken off where that makes it a line that is known.
+    let inner = wrapper::inner(line);
+    let line = if class_of(inner) == Class::Other { line } else { inner };
     let class = class_of(line);
     let (class_name, layouts, line) = match class {
         Class::JsonObject => ("begins as a JSON object", &formats.general, line),

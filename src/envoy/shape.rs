@@ -73,7 +73,7 @@ impl Shape {
         match self {
             Self::Free | Self::Roomy => true,
             // How long it is follows from its format.
-            Self::TimeBy(format) => format.width().is_none() && byte.is_ascii_alphanumeric(),
+            Self::TimeBy(format) => byte == b'-' || (format.width().is_none() && byte.is_ascii_alphanumeric()),
             Self::Sentence => byte != b'"',
             // The blanks between braces are reckoned with.
             _ => is_of(byte, self.bytes()),
@@ -110,8 +110,6 @@ impl Shape {
         let rest = line.get(from..)?;
         let rest = &rest[..rest.len().min(STRICT_BYTES_MAX)];
         let length = match self {
-            // As Envoy prints it by default, without a look at each byte: `2026-11-22T02:36:32.784Z`.
-            Self::Time if rest.get(23) == Some(&b'Z') && rest[10] == b'T' => return Some(from + 24),
             Self::TimeBy(format) => {
                 format.read(rest).map_or(usize::from(rest.first() == Some(&b'-')), |(length, _)| length)
             }

@@ -10,9 +10,10 @@ use super::strangers::Strangers;
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::envoy::formats::Formats;
+use crate::envoy::operator::Content;
 use crate::filter::Filters;
 use crate::journal::block::Pool;
-use crate::redact::{Redactor, Report};
+use crate::redact::{FieldClass, Redactor, Report};
 use crate::route::{RouteError, Router};
 use crate::{enrich, filter, redact, route};
 
@@ -31,6 +32,22 @@ impl Default for Parse {
     fn default() -> Self {
         Self { envoy: true, application: true, formats: Formats::auto() }
     }
+}
+
+/// What redaction has to know of the fields that formats name.
+pub fn field_classes(formats: &Formats) -> impl Iterator<Item = (String, FieldClass)> {
+    formats.contents.iter().filter_map(|(key, content)| {
+        let class = match content {
+            // Its name may say more.
+            Content::Text => return None,
+            Content::Url => FieldClass::Url,
+            Content::Authority => FieldClass::Authority,
+            Content::Query => FieldClass::Query,
+            Content::Parameter => FieldClass::Parameter,
+            Content::Secret => FieldClass::Secret,
+        };
+        Some((key.clone(), class))
+    })
 }
 
 /// What the stages are compiled from.

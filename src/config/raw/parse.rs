@@ -15,6 +15,8 @@ pub struct Parse {
     pub envoy: Option<bool>,
     /// Mark lines of Envoy's own log with `log_type` and `level`. Default: true; false where a FireLens configuration is run, so that they pass as they came.
     pub application: Option<bool>,
+    /// Join the lines of one record of Envoy's own log (dumps of headers, differences of configurations), with at most 1MiB, 10000 lines and 2s between two. As the last filter, with the multiline parser `envoy`. Default: false.
+    pub join_lines: Option<bool>,
     /// Formats of access logs, tried in this order: the name of a preset (docs/formats.md), an Envoy's `text_format` or `json_format` as it stands in its configuration, a name from `[parse.format.NAME]`, or `auto` for all text layouts that are known. Access logs in JSON with the keys of a known product are recognised in any case. Default: `["auto"]`.
     pub formats: Option<Vec<String>>,
     /// Formats with options: `[parse.format.NAME]`, used where `formats` has the name.
