@@ -245,11 +245,17 @@ fn routes(loaded: &Loaded) -> Vec<String> {
 fn sink(sink: &sink::Config, document: &Node) -> String {
     let written =
         |key: &str, default: &str| iam::written(document, &sink.name, key).unwrap_or_else(|| default.to_owned());
+    let fallback = |key: &str| match iam::written(document, &sink.name, key) {
+        Some(name) => format!(" (else {name})"),
+        None => String::new(),
+    };
     let what = match &sink.kind {
         Kind::CloudwatchLogs(logs) => format!(
-            "cloudwatch_logs, group {}, stream {}; requests up to {} bytes, {} events, every {}; {}",
+            "cloudwatch_logs, group {}{}, stream {}{}; requests up to {} bytes, {} events, every {}; {}",
             written("group", ""),
+            fallback("group_fallback"),
             written("stream", "{tag}"),
+            fallback("stream_fallback"),
             logs.batch_bytes_max,
             logs.batch_events_max,
             Period(logs.batch_timeout),

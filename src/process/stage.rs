@@ -221,6 +221,8 @@ fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], reco
 }
 
 fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
+    let own = key.strip_prefix('$');
+    let key = own.unwrap_or(key);
     let field = || {
         let value = match record.get_by_name(key.as_bytes()) {
             Some(value) => record.bytes_of(value),
@@ -229,6 +231,7 @@ fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [
         value.unwrap_or_default()
     };
     match key {
+        _ if own.is_some() => field(),
         "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
         "container_name" => match &tag.container {
             Some(container) => container.as_bytes(),
