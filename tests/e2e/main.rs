@@ -37,3 +37,4 @@ mod redaction;
 mod reference;
 mod shutdown;
 mod start;
+mod traps;
