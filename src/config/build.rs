@@ -19,6 +19,7 @@ use crate::telemetry::logs;
 use crate::{journal, process, redact};
 
 mod admin;
+mod derive;
 mod enrich;
 mod file_sink;
 mod filter;
@@ -89,10 +90,12 @@ impl<'a> Builder<'a> {
             journal.dir = journal.dir.or_else(|| positions_dir(&sources));
         }
         let (grace, quiet) = self.shutdown(root.shutdown.unwrap_or_default());
+        let parse = parse(&root.parse.unwrap_or_default());
         Config {
             sources,
-            parse: parse(&root.parse.unwrap_or_default()),
+            parse,
             redact: self.redact(root.redact.unwrap_or_default()),
+            derive: self.derive(root.derive.unwrap_or_default(), parse.envoy),
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             filter,
             route,

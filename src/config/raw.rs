@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::quantity::{Count, Period, Size};
 
+pub mod derive;
 pub mod filter;
 pub mod route;
 pub mod sink;
@@ -38,6 +39,8 @@ pub struct Root {
     pub parse: Option<Parse>,
     /// Redaction of query strings.
     pub redact: Option<Redact>,
+    /// Fields made from those of access logs.
+    pub derive: Option<derive::Derive>,
     /// Fields added to every record.
     pub enrich: Option<Enrich>,
     /// What is kept between sources and sinks.

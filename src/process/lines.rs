@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 
+use crate::derive::Derive;
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::letter;
@@ -35,7 +36,8 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// Writes each line of `input` to `output` as one JSON object, parsed where it is recognised, redacted always.
+/// Writes each line of `input` to `output` as one JSON object, parsed where it is recognised, redacted always; access logs with
+/// the fields that `derive` makes.
 ///
 /// # Errors
 /// Reading or writing failed.
@@ -43,6 +45,7 @@ pub fn parse_lines(
     input: &mut impl Read,
     output: &mut impl Write,
     redactor: &Redactor,
+    derive: Option<&Derive>,
     stats: &mut Stats,
 ) -> io::Result<()> {
     let mut parser = Parser::default();
@@ -80,7 +83,7 @@ pub fn parse_lines(
             skipping = false;
         }
         let is_cut = !is_last && !lines.is_empty() && lines.last() != Some(&b'\n');
-        encode_lines(lines, &mut parser, redactor, stats, &mut encoded);
+        encode_lines(lines, &mut parser, (redactor, derive), stats, &mut encoded);
         if is_cut {
             stats.truncated += 1;
             skipping = true;
@@ -95,7 +98,13 @@ pub fn parse_lines(
     }
 }
 
-fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &mut Stats, encoded: &mut Vec<u8>) {
+fn encode_lines(
+    lines: &[u8],
+    parser: &mut Parser,
+    (redactor, derive): (&Redactor, Option<&Derive>),
+    stats: &mut Stats,
+    encoded: &mut Vec<u8>,
+) {
     let fragment = Fragment::default();
     let mut record = Record::new();
     let mut letter_tag = Vec::new();
@@ -111,6 +120,9 @@ fn encode_lines(lines: &[u8], parser: &mut Parser, redactor: &Redactor, stats: &
             parser.parse(line, &mut record);
         }
         redactor.redact(&mut record);
+        if let Some(derive) = derive.filter(|_| !is_letter) {
+            derive.apply(&mut record);
+        }
         stats.lines += 1;
         match record.kind {
             Kind::Access => stats.access += 1,
@@ -147,7 +159,7 @@ mod tests {
     fn parsed(input: &[u8], pieces: Vec<usize>) -> (Vec<String>, Stats) {
         let (mut output, mut stats) = (Vec::new(), Stats::default());
         let redactor = Redactor::new(&redact::Config::default());
-        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &redactor, &mut stats).unwrap();
+        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &redactor, None, &mut stats).unwrap();
         (String::from_utf8(output).unwrap().lines().map(str::to_owned).collect(), stats)
     }
 

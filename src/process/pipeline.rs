@@ -6,13 +6,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::memory::Memory;
+use crate::derive::Derive;
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::filter::Filters;
 use crate::journal::block::Pool;
 use crate::redact::Redactor;
 use crate::route::{RouteError, Router};
-use crate::{enrich, filter, redact, route};
+use crate::{derive, enrich, filter, redact, route};
 
 /// What is recognised in log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Config {
     pub parse: Parse,
     /// Redaction.
     pub redact: redact::Config,
+    /// Fields made from those of access logs.
+    pub derive: derive::Config,
     /// Enrichment.
     pub enrich: enrich::Config,
     /// Routing.
@@ -54,6 +57,9 @@ pub enum BuildError {
     /// A filter.
     #[error(transparent)]
     Filter(#[from] filter::FilterErrors),
+    /// A pattern of a path.
+    #[error(transparent)]
+    Derive(#[from] derive::Fault),
     /// A route.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -65,6 +71,7 @@ pub struct Pipeline {
     pub(super) parse: Parse,
     pub(super) passes_applications: bool,
     pub(super) redactor: Redactor,
+    pub(super) derive: Option<Derive>,
     pub(super) router: Router,
     pub(super) fragment: watch::Receiver<Arc<Fragment>>,
     pub(super) partition_keys: Arc<[Box<str>]>,
@@ -88,6 +95,7 @@ impl Pipeline {
             // What Envoy wrote is told from the rest by what is recognised: without that nothing passes.
             passes_applications: config.parse.envoy && config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
+            derive: Derive::new(&config.derive)?,
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
             partition_keys: config.partition_keys.clone(),

@@ -124,6 +124,9 @@ impl Stage {
         if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
             self.pipeline.redactor.redact(record);
         }
+        if let Some(derive) = &self.pipeline.derive {
+            derive.apply(record);
+        }
         if record.kind == Kind::Envoy && !application {
             record.kind = Kind::Other;
             record.parsed.clear();

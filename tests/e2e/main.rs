@@ -21,6 +21,7 @@ mod stage;
 
 mod admin;
 mod broken;
+mod derive;
 mod fake_aws_selftest;
 mod fault_table;
 mod faults;
