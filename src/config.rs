@@ -41,6 +41,8 @@ pub struct Config {
     pub parse: crate::process::Parse,
     /// Redaction.
     pub redact: crate::redact::Config,
+    /// Fields made from those of access logs.
+    pub derive: crate::derive::Config,
     /// Enrichment.
     pub enrich: crate::enrich::Config,
     /// Filters.

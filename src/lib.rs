@@ -10,8 +10,9 @@
 //! source   forward (tcp, unix, tls), tcp, lines (stdin, files), tail, dummy   bytes come in
 //!   │ chunk            bytes read together: whole messages or lines, where from
 //!   ▼
-//! process  decode ─ filter ─ classify ─ envoy (parse) ─ redact ─ enrich ─ route ─ encode
+//! process  decode ─ filter ─ classify ─ envoy (parse) ─ redact ─ derive ─ enrich ─ route ─ encode
 //!   │                  filter has what Fluent Bit's filters do: grep, modify, parser, multiline, rewrite_tag, …;
+//!   │                  derive makes fields of what an access log holds, where it is asked to;
 //!   │                  one synchronous pass over borrowed bytes; a record is a view, reused from one to the next
 //!   ▼ journal::block   encoded records, an index over them; written once, shared by all sinks
 //! journal              ordered, bounded in bytes, in memory and on disk; a cursor and a watermark for each sink
@@ -55,6 +56,7 @@ pub mod pattern;
 pub mod classify;
 pub mod envoy;
 pub mod redact;
+pub mod derive;
 pub mod enrich;
 pub mod route;
 pub mod encode;

@@ -6,7 +6,8 @@
 //!
 //! A pattern that the `regex` crate can run is run by it, in linear time. What it leaves out (look-around, back-references, atomic
 //! groups, possessive quantifiers) is run by `fancy-regex`, which backtracks: a match that takes more than [`BACKTRACK_MAX`] steps
-//! counts as none, and is warned of once a pattern.
+//! counts as none, and is warned of once a pattern. Where such a pattern begins with look-ahead, as `^(?=.*X).*$` does, whether a line
+//! matches is asked of plain searches instead ([`ahead`]).
 //!
 //! # Bytes that are not UTF-8
 //!
@@ -16,6 +17,9 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ahead::Searches;
+
+mod ahead;
 mod classes;
 mod onigmo;
 pub mod wildcard;
@@ -42,6 +46,8 @@ pub struct Pattern {
     characters: Engine,
     /// For any other text; none if the pattern has no meaning there.
     bytes: Option<Engine>,
+    /// What says the same as `characters` of a line, but where its groups stand.
+    searches: Option<Searches>,
     names: Box<[(Box<str>, usize)]>,
     groups: usize,
     gave_up: AtomicBool,
@@ -78,11 +84,13 @@ impl Pattern {
     pub fn new(source: &str) -> Result<Self, PatternError> {
         let characters = onigmo::translate(source, true)?;
         let bytes = onigmo::translate(source, false)?;
+        let searches = characters.backtracks.then(|| Searches::of(&characters.text)).flatten();
         Ok(Self {
             source: source.into(),
             groups: characters.groups,
             characters: Engine::new(&characters.text, characters.backtracks, true)?,
             bytes: Engine::new(&bytes.text, bytes.backtracks, false).ok(),
+            searches,
             names: characters.names.into(),
             gave_up: AtomicBool::new(false),
         })
@@ -101,6 +109,7 @@ impl Pattern {
         let groups = characters.groups();
         Ok(Self {
             source: source.into(),
+            searches: matches!(characters, Engine::Backtracking(_)).then(|| Searches::of(source)).flatten(),
             characters,
             bytes: None,
             names: Box::default(),
@@ -132,9 +141,11 @@ impl Pattern {
     /// Whether the text holds a match.
     #[inline]
     pub fn is_match(&self, text: &[u8]) -> bool {
-        match self.engine(text) {
-            Engine::Linear(regex) => regex.is_match(text),
-            Engine::Backtracking(regex) => match regex.is_match(text) {
+        match (self.engine(text), &self.searches) {
+            (Engine::Linear(regex), _) => regex.is_match(text),
+            // Of any other text they would not say the same.
+            (Engine::Backtracking(_), Some(searches)) if is_line(text) => searches.hold(text),
+            (Engine::Backtracking(regex), _) => match regex.is_match(text) {
                 Ok(matches) => matches,
                 Err(error) => self.give_up(&error),
             },
@@ -212,6 +223,11 @@ impl Engine {
             Self::Backtracking(regex) => regex.captures_len(),
         }
     }
+}
+
+/// Whether it is UTF-8 and one line.
+fn is_line(text: &[u8]) -> bool {
+    memchr::memchr(b'\n', text).is_none() && std::str::from_utf8(text).is_ok()
 }
 
 /// Messages of the regex crate span lines; the last says what is wrong.

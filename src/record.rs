@@ -54,6 +54,12 @@ pub enum Key {
     ContainerId,
     ContainerName,
     Source,
+    ResponseFlagsLong,
+    StatusClass,
+    GrpcStatusName,
+    ClientAddress,
+    ForwardedForFirst,
+    Route,
 }
 
 /// Every [`Key`], in declaration order.
@@ -95,11 +101,17 @@ pub const KEYS: [Key; KEY_COUNT] = {
         ContainerId,
         ContainerName,
         Source,
+        ResponseFlagsLong,
+        StatusClass,
+        GrpcStatusName,
+        ClientAddress,
+        ForwardedForFirst,
+        Route,
     ]
 };
 
 /// How many [`Key`]s there are.
-pub const KEY_COUNT: usize = Key::Source as usize + 1;
+pub const KEY_COUNT: usize = Key::Route as usize + 1;
 
 impl Key {
     /// The name as it stands in the output.
@@ -140,6 +152,12 @@ impl Key {
             Self::ContainerId => "container_id",
             Self::ContainerName => "container_name",
             Self::Source => "source",
+            Self::ResponseFlagsLong => "response_flags_long",
+            Self::StatusClass => "status_class",
+            Self::GrpcStatusName => "grpc_status_name",
+            Self::ClientAddress => "client_address",
+            Self::ForwardedForFirst => "forwarded_for_first",
+            Self::Route => "route",
         }
     }
 
@@ -181,6 +199,12 @@ impl Key {
             b"container_id" => Self::ContainerId,
             b"container_name" => Self::ContainerName,
             b"source" => Self::Source,
+            b"response_flags_long" => Self::ResponseFlagsLong,
+            b"status_class" => Self::StatusClass,
+            b"grpc_status_name" => Self::GrpcStatusName,
+            b"client_address" => Self::ClientAddress,
+            b"forwarded_for_first" => Self::ForwardedForFirst,
+            b"route" => Self::Route,
             _ => return None,
         })
     }

@@ -260,6 +260,7 @@ impl Running {
             filter: config.filter.clone(),
             parse: config.parse.clone(),
             redact: config.redact.clone(),
+            derive: config.derive.clone(),
             enrich: config.enrich.clone(),
             route: config.route.clone(),
             sinks: config.sinks.len(),

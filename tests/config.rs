@@ -538,6 +538,9 @@ fn reference(schema: &Json) -> String {
     }
     let tables = BTreeMap::from([
         ("DeadLetters", "`[dead_letters]`"),
+        ("Derive", "`[derive]`"),
+        ("DeriveRoute", "`[derive.route]`"),
+        ("TruncateAddresses", "`[derive.truncate_addresses]`"),
         ("Enrich", "`[enrich]`"),
         ("Journal", "`[journal]`"),
         ("Log", "`[log]`"),

@@ -356,6 +356,13 @@ fn outputs_that_we_do_not_know_are_no_error_beside_one_that_we_do() {
     let translated = read(&request, &|_| None);
     assert!(translated.problems.is_empty(), "{}", translated.problems);
     assert_eq!(translated.tree.to_json()["route"][0]["to"][0], "fallback");
+
+    // Where every output is known, there is no such sink, and so no warning that it gets nothing.
+    let known = "[OUTPUT]\n  Name stdout\n  Alias fallback\n  Match *\n";
+    let root = Root::new(&[(GENERATED, known)]);
+    let translated = read(&Request { fallback: request.fallback, ..root.request() }, &|_| None);
+    assert!(translated.problems.is_empty() && translated.warnings.is_empty(), "{:?}", translated.warnings);
+    assert_eq!(translated.tree.to_json()["sink"].as_object().unwrap().len(), 1);
 }
 
 #[test]

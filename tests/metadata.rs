@@ -130,7 +130,7 @@ async fn respond(mut stream: TcpStream, id: &str, container: &Script, task: &Scr
 }
 
 fn wanting(uri: String, names: &[&str]) -> Config {
-    Config { ecs: names.iter().map(|name| name.to_string()).collect(), metadata_uri: Some(uri), fields: vec![] }
+    Config { ecs: names.iter().map(|name| name.to_string()).collect(), metadata_uri: Some(uri), ..Config::default() }
 }
 
 /// Waits until what is known is as asked.
@@ -603,7 +603,7 @@ async fn without_an_endpoint_the_environment_is_all() {
     ]);
     for uri in [None, Some("ftp://x/v4"), Some("not a url"), Some(""), Some("http://"), Some("/v4/x")] {
         let config =
-            Config { ecs: vec!["ecs_service_name".into()], metadata_uri: uri.map(str::to_owned), fields: vec![] };
+            Config { ecs: vec!["ecs_service_name".into()], metadata_uri: uri.map(str::to_owned), ..Config::default() };
         let mut receiver = ecs::watch(&config, &environment);
         assert!(receiver.borrow().complete, "{uri:?}");
         let mut expected = task_values(

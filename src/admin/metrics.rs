@@ -80,7 +80,7 @@ const OPEN_FILES: Metric = gauge("process_open_fds", "Open file descriptors.");
 const OPEN_FILES_MAX: Metric = gauge("process_max_fds", "The most file descriptors that may be open.");
 
 /// All of them, in the order of [`render`].
-pub const METRICS: [Metric; 24] = [
+pub const METRICS: [Metric; 25] = [
     BUILD,
     READY,
     RECEIVED,

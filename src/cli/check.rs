@@ -19,7 +19,7 @@ use crate::journal::{self, Persist, WhenFull};
 use crate::process::Parse;
 use crate::redact::{self, Application, Policy};
 use crate::sink::{self, Kind};
-use crate::{source, topology};
+use crate::{derive, source, topology};
 
 /// What ECS grants a container between SIGTERM and SIGKILL if the task definition says nothing.
 const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -92,6 +92,7 @@ fn pipeline(loaded: &Loaded) -> String {
     section(&mut out, "filters", filters(&loaded.document));
     section(&mut out, "parse", formats(&config.parse));
     section(&mut out, "redact", [redaction(&config.redact)]);
+    section(&mut out, "derive", derived(&config.derive));
     section(&mut out, "enrich", enrichment(&config.enrich));
     section(&mut out, "routes", routes(loaded));
     section(&mut out, "journal", [journal(&config.journal)]);
@@ -219,10 +220,40 @@ fn redaction(redact: &redact::Config) -> String {
     }
 }
 
+/// What access logs get beside what they hold.
+fn derived(derive: &derive::Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let fields = [
+        (derive.response_flags_long, "response_flags_long"),
+        (derive.status_class, "status_class"),
+        (derive.grpc_status, "grpc_status_name, grpc_status_number"),
+        (derive.client_address, "client_address"),
+        (derive.forwarded_for_first, "forwarded_for_first"),
+    ];
+    let names: Vec<&str> = fields.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect();
+    if !names.is_empty() {
+        lines.push(format!("fields of access logs: {}", names.join(", ")));
+    }
+    if derive.durations {
+        lines.push("durations that come as text become numbers".to_owned());
+    }
+    if let Some(prefixes) = derive.truncate_addresses {
+        lines.push(format!("addresses of clients are cut to /{} and /{}", prefixes.ipv4, prefixes.ipv6));
+    }
+    if let Some(route) = &derive.route {
+        let count = route.patterns.len();
+        let defaults = if route.defaults { ", else by default" } else { "" };
+        lines.push(format!("{}: of {count} patterns of paths{defaults}", route.field));
+    }
+    lines
+}
+
 fn enrichment(enrich: &enrich::Config) -> Vec<String> {
     let mut lines = Vec::new();
-    if !enrich.ecs.is_empty() {
-        lines.push(format!("from the ECS task: {}", enrich.ecs.join(", ")));
+    let made: Vec<&str> = enrich.metadata.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = enrich.ecs.iter().map(String::as_str).chain(made).collect();
+    if !names.is_empty() {
+        lines.push(format!("from the ECS task: {}", names.join(", ")));
     }
     if !enrich.fields.is_empty() {
         // Values may come from the environment, and may be secrets there.
@@ -266,11 +297,17 @@ fn routes(loaded: &Loaded) -> Vec<String> {
 fn sink(sink: &sink::Config, document: &Node) -> String {
     let written =
         |key: &str, default: &str| iam::written(document, &sink.name, key).unwrap_or_else(|| default.to_owned());
+    let fallback = |key: &str| match iam::written(document, &sink.name, key) {
+        Some(name) => format!(" (else {name})"),
+        None => String::new(),
+    };
     let what = match &sink.kind {
         Kind::CloudwatchLogs(logs) => format!(
-            "cloudwatch_logs, group {}, stream {}; requests up to {} bytes, {} events, every {}; {}",
+            "cloudwatch_logs, group {}{}, stream {}{}; requests up to {} bytes, {} events, every {}; {}",
             written("group", ""),
+            fallback("group_fallback"),
             written("stream", "{tag}"),
+            fallback("stream_fallback"),
             logs.batch_bytes_max,
             logs.batch_events_max,
             Period(logs.batch_timeout),

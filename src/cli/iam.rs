@@ -24,7 +24,7 @@ pub fn permissions(sinks: &[Config], document: &Node) -> Vec<Permission> {
 fn of_sink(sink: &Config, document: &Node) -> Vec<Permission> {
     let (aws, mut needs) = match &sink.kind {
         Kind::CloudwatchLogs(logs) => {
-            let group = pattern(&written(document, &sink.name, "group").unwrap_or_default());
+            let groups = ["group", "group_fallback"].map(|key| written(document, &sink.name, key));
             let mut actions = vec!["logs:PutLogEvents", "logs:CreateLogStream"];
             if logs.create_group {
                 actions.push("logs:CreateLogGroup");
@@ -32,7 +32,8 @@ fn of_sink(sink: &Config, document: &Node) -> Vec<Permission> {
             if logs.create_group && logs.retention_days.is_some() {
                 actions.push("logs:PutRetentionPolicy");
             }
-            (&logs.aws, vec![(actions, format!("arn:aws:logs:*:*:log-group:{group}:*"))])
+            let need = |group: &String| (actions.clone(), format!("arn:aws:logs:*:*:log-group:{}:*", pattern(group)));
+            (&logs.aws, groups.iter().flatten().map(need).collect())
         }
         Kind::Firehose(firehose) => {
             let resource = format!("arn:aws:firehose:*:*:deliverystream/{}", firehose.stream);
@@ -108,6 +109,9 @@ mod tests {
             ["l task role logs:PutLogEvents,logs:CreateLogStream,logs:CreateLogGroup,logs:PutRetentionPolicy \
               arn:aws:logs:*:*:log-group:/a/*:*"]
         );
+        let groups = of("[sink.l]\ntype='cloudwatch_logs'\ncreate_group=false\ngroup='/a/{x}'\ngroup_fallback='/b'\n");
+        assert_eq!(groups.len(), 2, "{groups:?}");
+        assert!(groups[1].ends_with("arn:aws:logs:*:*:log-group:/b:*"), "{groups:?}");
         assert_eq!(
             of("[sink.f]\ntype='firehose'\nstream='s'\nrole_arn='arn:aws:iam::1:role/r'\n"),
             [

@@ -8,11 +8,12 @@ use clap::ValueEnum;
 
 use super::{Exit, print, say};
 use crate::config::flags::format_text;
+use crate::derive::{self, Derive};
 use crate::envoy::Parser;
 use crate::envoy::format::Options;
 use crate::envoy::formats::Formats;
 use crate::process::field_classes;
-use crate::process::lines::{Stats, parse_lines};
+use crate::process::lines::{Stages, Stats, parse_lines};
 use crate::redact::{Redactor, Report};
 use crate::source::lines::open;
 
@@ -30,6 +31,9 @@ pub struct Args {
     /// With --redact keep: the parameters to keep, with commas between; all if not given
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub redact_parameters: Vec<String>,
+    /// Make these fields of access logs, with commas between, or all; see docs/derive.md
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
+    pub derive: Vec<Derived>,
     /// Read access logs by this format (repeatable): the name of a preset, an Envoy's text_format or json_format, or @FILE that holds one; `auto` is what is read without it
     #[arg(long, value_name = "FORMAT")]
     pub format: Vec<String>,
@@ -94,7 +98,47 @@ impl Detector {
     }
 }
 
+/// What is made of an access log's fields, as by the keys of `[derive]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Derived {
+    /// All of these
+    All,
+    /// Envoy's long names of response flags
+    ResponseFlagsLong,
+    /// 2xx
+    StatusClass,
+    /// Name and number of the gRPC status
+    GrpcStatus,
+    /// Numbers of durations that come as text
+    Durations,
+    /// The address of the peer without its port
+    ClientAddress,
+    /// The first address of forwarded_for
+    ForwardedForFirst,
+    /// Addresses of clients cut to /24 and /48
+    TruncateAddresses,
+    /// The path with {id} for what names one thing
+    Route,
+}
+
 impl Args {
+    /// What was asked for of `[derive]`.
+    fn derived(&self) -> derive::Config {
+        let all = derive::Config::all();
+        let has = |name| self.derive.contains(&Derived::All) || self.derive.contains(&name);
+        derive::Config {
+            response_flags_long: has(Derived::ResponseFlagsLong),
+            status_class: has(Derived::StatusClass),
+            grpc_status: has(Derived::GrpcStatus),
+            durations: has(Derived::Durations),
+            client_address: has(Derived::ClientAddress),
+            forwarded_for_first: has(Derived::ForwardedForFirst),
+            truncate_addresses: all.truncate_addresses.filter(|_| has(Derived::TruncateAddresses)),
+            route: all.route.filter(|_| has(Derived::Route)),
+        }
+    }
+
     /// The redaction asked for; `key` is used for `hash`.
     ///
     /// # Errors
@@ -142,14 +186,17 @@ pub fn parse(args: &Args) -> Exit {
     if args.infer {
         return explain::infer(&args.files);
     }
-    let mut parser = Parser::new(formats);
+    // No pattern is given, so that none is wrong.
+    let derive = Derive::new(&args.derived()).unwrap_or_default();
     let mut output = io::stdout().lock();
     let mut stats = Stats::default();
     let report = Report::default();
+    let mut stages =
+        Stages { parser: Parser::new(formats), redactor: &redactor, report: &report, derive: derive.as_ref() };
     let standard_input = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
     for file in files {
-        if let Err(error) = parse_file(file, &mut output, &mut parser, (&redactor, &report), &mut stats) {
+        if let Err(error) = parse_file(file, &mut output, &mut stages, &mut stats) {
             // A reader that has seen enough, as `head`, is no failure.
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return Exit::Ok;
@@ -193,15 +240,9 @@ fn formats(specs: &[String]) -> Result<Arc<Formats>, String> {
     if wrong.is_empty() { Ok(Arc::new(formats)) } else { Err(wrong.join("\n")) }
 }
 
-fn parse_file(
-    file: &Path,
-    output: &mut impl Write,
-    parser: &mut Parser,
-    redaction: (&Redactor, &Report),
-    stats: &mut Stats,
-) -> io::Result<()> {
+fn parse_file(file: &Path, output: &mut impl Write, stages: &mut Stages<'_>, stats: &mut Stats) -> io::Result<()> {
     if file == Path::new("-") {
-        return parse_lines(&mut io::stdin().lock(), output, parser, redaction, stats);
+        return parse_lines(&mut io::stdin().lock(), output, stages, stats);
     }
-    parse_lines(&mut open(file)?, output, parser, redaction, stats)
+    parse_lines(&mut open(file)?, output, stages, stats)
 }

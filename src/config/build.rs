@@ -20,6 +20,7 @@ use crate::sink::dead_letters;
 use crate::telemetry::logs;
 
 mod admin;
+mod derive;
 mod enrich;
 mod file_sink;
 mod filter;
@@ -99,10 +100,12 @@ impl<'a> Builder<'a> {
         let mut redact = self.redact(root.redact.unwrap_or_default());
         // Behind what the user says of the same names.
         redact.fields.extend(field_classes(&parse.formats));
+        let derive = self.derive(root.derive.unwrap_or_default(), parse.envoy);
         Config {
             sources,
             parse,
             redact,
+            derive,
             enrich: self.enrich(root.enrich.unwrap_or_default()),
             filter,
             route,

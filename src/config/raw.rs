@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::quantity::{Count, Period, Size};
 
+pub mod derive;
 pub mod filter;
 pub mod parse;
 pub mod redact;
@@ -42,6 +43,8 @@ pub struct Root {
     pub parse: Option<parse::Parse>,
     /// Redaction, before anything stores or prints a record.
     pub redact: Option<Redact>,
+    /// Fields made from those of access logs.
+    pub derive: Option<derive::Derive>,
     /// Fields added to every record.
     pub enrich: Option<Enrich>,
     /// What is kept between sources and sinks.
@@ -64,6 +67,8 @@ pub struct Root {
 pub struct Enrich {
     /// Names to add from the ECS task metadata, or `"auto"` (`ecs_cluster`, `ecs_task_arn`, `ecs_task_definition` where the task metadata endpoint is there), or `"none"`. Default: `"auto"`.
     pub ecs: Option<OneOrMany>,
+    /// Fields made from the ECS task metadata, by names of your own: `{ az = "{ecs_availability_zone}" }`, with names that `ecs` knows in braces. A field is left out until all that it is made of is known.
+    pub metadata: Option<Named<String>>,
     /// Base URL of the task metadata endpoint version 4. Default: the environment variable `ECS_CONTAINER_METADATA_URI_V4`, which ECS sets.
     pub metadata_uri: Option<String>,
     /// Fields with fixed values.

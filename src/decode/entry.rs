@@ -324,6 +324,10 @@ mod tests {
             // EventTime, after 2038, in both forms.
             (&b"\xd7\x00\xf0\x00\x00\x01\x00\x00\x00\x05"[..], seconds * SECOND + 5),
             (b"\xc7\x08\x00\xf0\x00\x00\x01\x00\x00\x00\x05", seconds * SECOND + 5),
+            // Seconds that are negative where they are signed, as Docker writes them; more nanoseconds than a second has.
+            (b"\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x05", 0xffff_ffff * SECOND + 5),
+            (b"\xd7\x00\x00\x00\x00\x07\xff\xff\xff\xff", 7 * SECOND + 0xffff_ffff),
+            (b"\xd7\x00\xff\xff\xff\xff\xff\xff\xff\xff", 0xffff_ffff * SECOND + 0xffff_ffff),
             // Integers, unsigned and signed, of several widths.
             (b"\x07", 7 * SECOND),
             (b"\xce\xf0\x00\x00\x01", seconds * SECOND),

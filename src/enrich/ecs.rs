@@ -198,8 +198,8 @@ pub fn watch_at(config: &super::Config, environment: &Environment, pace: Pace) -
             None
         }
     });
-    let read = |name: &&String| NAMES.contains(&name.as_str()) && !NEVER_READ.contains(&name.as_str());
-    let wanted = config.ecs.iter().filter(read).cloned().collect();
+    let is_read = |name: &&str| NAMES.contains(name) && !NEVER_READ.contains(name);
+    let wanted = config.wanted().filter(is_read).map(str::to_owned).collect();
     let mut task = Task {
         environment: Facts::from_environment(environment, config.metadata_uri.as_deref()),
         container: Facts::default(),

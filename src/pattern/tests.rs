@@ -26,9 +26,15 @@ fn look_around_works() {
     let health = r"^(?=.*ELB-HealthChecker\/2\.0).*$";
     assert!(is_match(health, r#"GET / "ELB-HealthChecker/2.0""#));
     assert!(!is_match(health, r#"GET / "curl""#));
+    let lines = |text: &str| is_match("^(?!.*health).*$", text);
+    assert!(lines("a\nhealth") && !lines("health\nhealth") && !lines("ünhealthy"), "of any line, as Ruby has it");
+    let pattern = pattern(health);
+    let mut groups = Groups::default();
+    let line = b"\xff ELB-HealthChecker/2.0";
+    assert!(pattern.is_match(line) && pattern.captures(line, &mut groups) && groups.get(0) == Some(0..line.len()));
     assert!(is_match("(?<!x)y", "y") && !is_match("(?<!x)y", "xy"));
     assert!(is_match("^(?!.*health)", "GET /") && !is_match("^(?!.*health)", "GET /health"));
-    assert!(!pattern(health).is_linear() && pattern("a+b").is_linear());
+    assert!(!pattern.is_linear() && self::pattern("a+b").is_linear());
     assert!(is_match(r"(a)\1", "aa") && !is_match(r"(a)\1", "ab"));
     assert!(is_match(r"(?<q>['x]).*\k<q>", "'a'") && !is_match(r"(?<q>['x]).*\k<q>", "'ax"));
 }

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 
+use crate::derive::Derive;
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::letter;
@@ -35,16 +36,28 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// Writes each line of `input` to `output` as one JSON object, parsed by `parser` where it is recognised, redacted always, which
-/// the report counts.
+/// What lines go through.
+#[derive(Debug)]
+pub struct Stages<'s> {
+    /// Parses, by what it learns of the stream.
+    pub parser: Parser,
+    /// Redacts.
+    pub redactor: &'s Redactor,
+    /// Counts what was redacted.
+    pub report: &'s Report,
+    /// Makes fields of access logs.
+    pub derive: Option<&'s Derive>,
+}
+
+/// Writes each line of `input` to `output` as one JSON object, parsed where it is recognised, redacted always; access logs with
+/// the fields that `derive` makes.
 ///
 /// # Errors
 /// Reading or writing failed.
 pub fn parse_lines(
     input: &mut impl Read,
     output: &mut impl Write,
-    parser: &mut Parser,
-    (redactor, report): (&Redactor, &Report),
+    stages: &mut Stages<'_>,
     stats: &mut Stats,
 ) -> io::Result<()> {
     let mut counts = Counts::default();
@@ -82,8 +95,8 @@ pub fn parse_lines(
             skipping = false;
         }
         let is_cut = !is_last && !lines.is_empty() && lines.last() != Some(&b'\n');
-        encode_lines(lines, parser, (redactor, &mut counts), stats, &mut encoded);
-        report.enter(&mut counts);
+        encode_lines(lines, stages, &mut counts, stats, &mut encoded);
+        stages.report.enter(&mut counts);
         if is_cut {
             stats.truncated += 1;
             skipping = true;
@@ -98,13 +111,7 @@ pub fn parse_lines(
     }
 }
 
-fn encode_lines(
-    lines: &[u8],
-    parser: &mut Parser,
-    (redactor, counts): (&Redactor, &mut Counts),
-    stats: &mut Stats,
-    encoded: &mut Vec<u8>,
-) {
+fn encode_lines(lines: &[u8], stages: &mut Stages<'_>, counts: &mut Counts, stats: &mut Stats, encoded: &mut Vec<u8>) {
     let fragment = Fragment::default();
     let mut record = Record::new();
     let mut letter_tag = Vec::new();
@@ -117,9 +124,12 @@ fn encode_lines(
         let is_letter = letter::read(line, &mut record, &mut letter_tag).is_some();
         if !is_letter {
             record.push_envelope(Name::Known(Key::Log), Value::Text(line));
-            parser.parse(line, &mut record);
+            stages.parser.parse(line, &mut record);
         }
-        redactor.redact_and_count(&mut record, counts);
+        stages.redactor.redact_and_count(&mut record, counts);
+        if let Some(derive) = stages.derive {
+            derive.apply(&mut record);
+        }
         stats.lines += 1;
         match record.kind {
             Kind::Access => stats.access += 1,
@@ -156,8 +166,9 @@ mod tests {
     fn parsed(input: &[u8], pieces: Vec<usize>) -> (Vec<String>, Stats) {
         let (mut output, mut stats) = (Vec::new(), Stats::default());
         let redactor = Redactor::new(&redact::Config::default());
-        let redaction = (&redactor, &Report::default());
-        parse_lines(&mut Pieces(input, pieces, 0), &mut output, &mut Parser::default(), redaction, &mut stats).unwrap();
+        let (mut input, report) = (Pieces(input, pieces, 0), Report::default());
+        let mut stages = Stages { parser: Parser::default(), redactor: &redactor, report: &report, derive: None };
+        parse_lines(&mut input, &mut output, &mut stages, &mut stats).unwrap();
         (String::from_utf8(output).unwrap().lines().map(str::to_owned).collect(), stats)
     }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::memory::Memory;
 use super::strangers::Strangers;
+use crate::derive::Derive;
 use crate::encode::Fragment;
 use crate::enrich::ecs::Metadata;
 use crate::envoy::formats::Formats;
@@ -15,7 +16,7 @@ use crate::filter::Filters;
 use crate::journal::block::Pool;
 use crate::redact::{FieldClass, Redactor, Report};
 use crate::route::{RouteError, Router};
-use crate::{enrich, filter, redact, route};
+use crate::{derive, enrich, filter, redact, route};
 
 /// What is recognised in log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Config {
     pub parse: Parse,
     /// Redaction.
     pub redact: redact::Config,
+    /// Fields made from those of access logs.
+    pub derive: derive::Config,
     /// Enrichment.
     pub enrich: enrich::Config,
     /// Routing.
@@ -75,6 +78,9 @@ pub enum BuildError {
     /// A filter.
     #[error(transparent)]
     Filter(#[from] filter::FilterErrors),
+    /// A pattern of a path.
+    #[error(transparent)]
+    Derive(#[from] derive::Fault),
     /// A route.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -87,6 +93,7 @@ pub struct Pipeline {
     pub(super) passes_applications: bool,
     pub(super) redactor: Redactor,
     pub(super) redactions: Arc<Report>,
+    pub(super) derive: Option<Derive>,
     pub(super) router: Router,
     pub(super) fragment: watch::Receiver<Arc<Fragment>>,
     pub(super) partition_keys: Arc<[Box<str>]>,
@@ -112,6 +119,7 @@ impl Pipeline {
             passes_applications: config.parse.envoy && config.redact.application == redact::Application::Pass,
             redactor: Redactor::new(&config.redact),
             redactions: Arc::default(),
+            derive: Derive::new(&config.derive)?,
             router: Router::new(&config.route, config.sinks)?,
             fragment: fragments(config.enrich.clone(), metadata, tasks),
             partition_keys: config.partition_keys.clone(),

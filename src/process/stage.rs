@@ -143,6 +143,9 @@ impl Stage {
         if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
             self.pipeline.redactor.redact_and_count(record, &mut self.redacted);
         }
+        if let Some(derive) = &self.pipeline.derive {
+            derive.apply(record);
+        }
         if record.kind == Kind::Envoy && !application {
             record.kind = Kind::Other;
             record.parsed.clear();
@@ -257,6 +260,8 @@ fn partition(partitions: &mut Vec<Partition>, tag: &Tag, keys: &[Box<str>], reco
 }
 
 fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [u8] {
+    let own = key.strip_prefix('$');
+    let key = own.unwrap_or(key);
     let field = || {
         let value = match record.get_by_name(key.as_bytes()) {
             Some(value) => record.bytes_of(value),
@@ -265,6 +270,7 @@ fn partition_value<'s>(key: &str, tag: &'s Tag, record: &'s Record<'_>) -> &'s [
         value.unwrap_or_default()
     };
     match key {
+        _ if own.is_some() => field(),
         "log_type" => record.kind.log_type().map_or_else(field, str::as_bytes),
         "container_name" => match &tag.container {
             Some(container) => container.as_bytes(),

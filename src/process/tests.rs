@@ -42,6 +42,7 @@ impl Rig {
             filter,
             parse,
             redact,
+            derive: Default::default(),
             enrich: enrich::Config::default(),
             route: route::Config { rules: vec![rule] },
             sinks: 1,

@@ -7,9 +7,11 @@
 //! {hostname}  name of the host
 //! {ecs_…}     any of [`crate::enrich::ecs::NAMES`]; {ecs_task_id} is read off a FireLens tag where metadata lacks it
 //! {name}      any other name: the record's field of that name, else the member of a nested field, {a.b}
+//! {$name}     the record's own field of that name, though it be one of the names above, or `container_name`, which else is that of the tag
 //! {uuid}      8 characters, an object's own ┐ where the template makes the whole key
 //! {index}     a number that rises           ┘ of an object (see [`ObjectName`])
-//! {name|text} what stands there while the value is not known or empty; `unknown` if not given
+//! {name|text} what stands there while the value is not known or empty; `unknown` if not given, or, where there is one, another
+//!             template in place of the whole, see [`Template::or`]
 //! %Y %m …     the record's time in UTC, see [`date`]; %% is a percent sign
 //! {{ }}       braces
 //! ```
@@ -39,13 +41,15 @@ const TASK_ID: &str = "ecs_task_id";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     segments: Box<[Segment]>,
+    /// Stands for all of it where a value without a text of its own is not known.
+    other: Option<Box<Template>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Segment {
     Literal(Box<str>),
     Date(DatePart),
-    Value { value: Named, fallback: Box<str> },
+    Value { value: Named, fallback: Option<Box<str>> },
     Uuid,
     Index,
 }
@@ -145,13 +149,18 @@ impl Template {
         if !literal.is_empty() {
             segments.push(Segment::Literal(literal.into()));
         }
-        Ok(Self { segments: segments.into() })
+        Ok(Self { segments: segments.into(), other: None })
+    }
+
+    /// The same, but for records of which a value is not known that has no `|text`: those get `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self { other: Some(Box::new(other)), ..self }
     }
 
     /// A template that is this very text, whatever stands in it.
     pub fn literal(text: &str) -> Self {
         let literal = (!text.is_empty()).then(|| Segment::Literal(text.into()));
-        Self { segments: literal.into_iter().collect() }
+        Self { segments: literal.into_iter().collect(), other: None }
     }
 
     /// The record fields it names, each once, for `process::Pipeline::partition_keys`.
@@ -181,7 +190,7 @@ impl Template {
     /// How long the dates in it stay the same, in milliseconds: two times with the same quotient by this period render
     /// alike. `None` if there are no dates.
     pub fn date_period_ms(&self) -> Option<i64> {
-        let dates = self.segments.iter().filter_map(|segment| match segment {
+        let dates = self.segments().filter_map(|segment| match segment {
             Segment::Date(part) => Some(part.period_ms()),
             _ => None,
         });
@@ -195,12 +204,12 @@ impl Template {
 
     /// Whether it holds `{uuid}` or `{index}`.
     pub fn names_objects(&self) -> bool {
-        self.has_uuid() || self.segments.contains(&Segment::Index)
+        self.has_uuid() || self.segments().any(|segment| *segment == Segment::Index)
     }
 
     /// Whether it holds `{uuid}`.
     pub fn has_uuid(&self) -> bool {
-        self.segments.contains(&Segment::Uuid)
+        self.segments().any(|segment| *segment == Segment::Uuid)
     }
 
     /// Whether it names task metadata that is not known yet, and may become known.
@@ -235,6 +244,9 @@ impl Template {
     }
 
     fn write(&self, scope: &Scope<'_>, style: Style, filling: &Filling<'_>, out: &mut String) {
+        if let Some(other) = self.other.as_ref().filter(|_| self.lacks_a_value(scope)) {
+            return other.write(scope, style, filling, out);
+        }
         let mut moment = None;
         for segment in &self.segments {
             match (segment, filling) {
@@ -249,7 +261,7 @@ impl Template {
                 // The configuration lets neither stand where there is no object.
                 (Segment::Uuid | Segment::Index, Filling::Plain) => out.push_str(UNKNOWN),
                 (Segment::Value { value, fallback }, _) => match (value.find(scope), style) {
-                    (None, _) => out.push_str(fallback),
+                    (None, _) => out.push_str(fallback.as_deref().unwrap_or(UNKNOWN)),
                     (Some(value), Style::Plain) => out.push_str(value),
                     (Some(value), Style::Path) => path_component(value, out),
                 },
@@ -257,8 +269,20 @@ impl Template {
         }
     }
 
+    fn lacks_a_value(&self, scope: &Scope<'_>) -> bool {
+        self.segments.iter().any(|segment| match segment {
+            Segment::Value { value, fallback: None } => value.find(scope).is_none(),
+            _ => false,
+        })
+    }
+
+    /// Its own and those of what may stand for it.
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().chain(self.other.iter().flat_map(|other| &other.segments))
+    }
+
     fn values(&self) -> impl Iterator<Item = &Named> {
-        self.segments.iter().filter_map(|segment| match segment {
+        self.segments().filter_map(|segment| match segment {
             Segment::Value { value, .. } => Some(value),
             _ => None,
         })
@@ -381,15 +405,15 @@ fn parse_segment(rest: &str, at: usize, delimiters: Option<&str>) -> Result<(Seg
     }
     let (name, fallback) = match inside.split_once('|') {
         Some((_, "")) => return fail("`|` without the text to use instead, as in `{name|text}`".to_owned()),
-        Some((name, fallback)) => (name, fallback),
-        None => (inside, UNKNOWN),
+        Some((name, fallback)) => (name, Some(fallback)),
+        None => (inside, None),
     };
-    if let Some(place) = fallback.find(char::is_control) {
+    if let Some(place) = fallback.and_then(|fallback| fallback.find(char::is_control)) {
         let at = at + 1 + name.len() + 1 + place;
         return Err(TemplateError { message: "control character".to_owned(), at });
     }
     let value = parse_name(name, delimiters).map_err(|message| TemplateError { message, at: at + 1 })?;
-    Ok((Segment::Value { value, fallback: fallback.into() }, end + 1))
+    Ok((Segment::Value { value, fallback: fallback.map(Box::from) }, end + 1))
 }
 
 fn parse_name(name: &str, delimiters: Option<&str>) -> Result<Named, String> {

@@ -21,6 +21,7 @@ mod stage;
 
 mod admin;
 mod broken;
+mod derive;
 mod fake_aws_selftest;
 mod fault_table;
 mod faults;
@@ -37,3 +38,4 @@ mod redaction;
 mod reference;
 mod shutdown;
 mod start;
+mod traps;

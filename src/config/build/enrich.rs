@@ -6,7 +6,7 @@ use super::Builder;
 use crate::config::document::{Node, Path, Value};
 use crate::config::problem::must_be_one_of;
 use crate::config::raw;
-use crate::enrich::{Config, ecs};
+use crate::enrich::{Config, Text, ecs};
 
 /// Set by ECS in every container: the base URL of the task metadata endpoint.
 pub const METADATA_VARIABLE: &str = "ECS_CONTAINER_METADATA_URI_V4";
@@ -22,6 +22,18 @@ impl Builder<'_> {
         let metadata_uri =
             raw.metadata_uri.or_else(|| (self.variables)(METADATA_VARIABLE).filter(|uri| !uri.is_empty()));
         let names = self.ecs_names(&table.key("ecs"), raw.ecs.as_ref(), metadata_uri.is_some());
+        let mut metadata: Vec<(String, Text)> = Vec::new();
+        for (name, text) in raw.metadata.unwrap_or_default().0 {
+            let path = table.key("metadata").key(&name);
+            self.check_field(&path, &name, &names, &[]);
+            match Text::parse(&text) {
+                Ok(text) => metadata.push((name, text)),
+                Err(must) => self.refuse(&path, must),
+            }
+        }
+        if !metadata.is_empty() && metadata_uri.is_none() {
+            self.warn_of_no_endpoint(&table.key("metadata"));
+        }
         let mut fields: Vec<(String, Json)> = Vec::new();
         for (name, value) in raw.fields.unwrap_or_default().0 {
             let path = table.key("fields").key(&name);
@@ -45,7 +57,7 @@ impl Builder<'_> {
                 }
             }
         }
-        Config { ecs: names, metadata_uri, fields }
+        Config { ecs: names, metadata, metadata_uri, fields }
     }
 
     fn check_field(&mut self, path: &Path, name: &str, ecs: &[String], fields: &[(String, Json)]) {
@@ -58,6 +70,12 @@ impl Builder<'_> {
         if fields.iter().any(|(other, _)| other == name) {
             self.refuse(path, "must not be a name that `fields` holds too");
         }
+    }
+
+    fn warn_of_no_endpoint(&mut self, path: &Path) {
+        self.warn(format!(
+            "{path}: there is no task metadata endpoint ({METADATA_VARIABLE} is not set); names that it would give are left out"
+        ));
     }
 
     fn ecs_names(&mut self, path: &Path, raw: Option<&raw::OneOrMany>, has_endpoint: bool) -> Vec<String> {
@@ -81,9 +99,7 @@ impl Builder<'_> {
             }
         }
         if !names.is_empty() && !has_endpoint {
-            self.warn(format!(
-                "{path}: there is no task metadata endpoint ({METADATA_VARIABLE} is not set); names that it would give are left out"
-            ));
+            self.warn_of_no_endpoint(path);
         }
         let mut unique: Vec<String> = Vec::with_capacity(names.len());
         for name in names {

@@ -90,13 +90,18 @@ impl Builder<'_> {
             }
         }
         let classes = ["STANDARD", "INFREQUENT_ACCESS", "DELIVERY"];
+        let delimiters = delimiters.as_deref();
+        let mut group = self.log_group(&table.key("group"), &group, delimiters);
+        if let Some(other) = raw.group_fallback {
+            group = group.or(self.log_group(&table.key("group_fallback"), &other, delimiters));
+        }
+        let mut stream = self.log_stream(&table.key("stream"), raw.stream.as_deref().unwrap_or("{tag}"), delimiters);
+        if let Some(other) = raw.stream_fallback {
+            stream = stream.or(self.log_stream(&table.key("stream_fallback"), &other, delimiters));
+        }
         cloudwatch_logs::Config {
-            group: self.log_group(&table.key("group"), &group, delimiters.as_deref()),
-            stream: self.log_stream(
-                &table.key("stream"),
-                raw.stream.as_deref().unwrap_or("{tag}"),
-                delimiters.as_deref(),
-            ),
+            group,
+            stream,
             create_group,
             retention_days: self.retention(&table.key("retention_days"), raw.retention_days),
             log_group_class: self.choice(table, "log_group_class", raw.log_group_class, &classes),

@@ -2,13 +2,13 @@
 
 use super::section::Section;
 use super::table::{self, Stage};
+use super::template;
 use super::translate::{Translation, append};
-use super::values;
 use crate::config::document::{Node, Value};
 
 /// All `[FILTER]`s.
 pub fn filters(translation: &mut Translation, sections: &[Section]) {
-    let mut enrich: Vec<(&str, Node)> = Vec::new();
+    let mut enrich: Vec<(String, Node)> = Vec::new();
     for section in sections.iter().filter(|section| section.name == "FILTER") {
         let Some(plugin) = table::plugin(Stage::Filter, section.plugin()) else {
             if section.plugin().is_empty() {
@@ -36,17 +36,15 @@ pub fn filters(translation: &mut Translation, sections: &[Section]) {
         }
     }
     for (name, node) in enrich {
-        let is_there = translation.tree.get("enrich").and_then(|enrich| enrich.get("ecs"));
-        let is_listed = |node: &Node| match &node.value {
-            Value::List(list) => list.iter().any(|element| element.value == Value::Text(name.to_owned())),
-            _ => false,
-        };
-        if !is_there.is_some_and(is_listed) {
-            let origin = node.origin.clone();
-            let mut table = translation.tree.remove("enrich").unwrap_or_else(|| Node::table(origin));
-            append(&mut table, "ecs", node);
-            translation.tree.insert("enrich", table);
+        let origin = node.origin.clone();
+        let mut table = translation.tree.remove("enrich").unwrap_or_else(|| Node::table(origin.clone()));
+        let mut fields = table.remove("metadata").unwrap_or_else(|| Node::table(origin));
+        // The first of a name counts.
+        if fields.get(&name).is_none() {
+            fields.insert(&name, node);
         }
+        table.insert("metadata", fields);
+        translation.tree.insert("enrich", table);
     }
 }
 
@@ -139,8 +137,25 @@ fn modify(translation: &mut Translation, section: &Section, node: &mut Node) {
     }
 }
 
-fn aws(translation: &mut Translation, section: &Section, enrich: &mut Vec<(&'static str, Node)>) {
-    for (key, name, is_default) in [("az", "ecs_availability_zone", true), ("account_id", "aws_account_id", false)] {
+/// Keys of the filter `aws` whose values the task's metadata holds: name, value, and whether it is there if not asked for.
+const AWS: [(&str, &str, bool); 2] =
+    [("az", "{ecs_availability_zone}", true), ("account_id", "{aws_account_id}", false)];
+
+/// Variables of the filter `ecs`, as Fluent Bit names them.
+const ECS: [(&str, &str); 9] = [
+    ("ClusterName", "ecs_cluster_name"),
+    ("TaskARN", "ecs_task_arn"),
+    ("TaskID", "ecs_task_id"),
+    ("TaskDefinitionFamily", "ecs_task_definition_family"),
+    ("TaskDefinitionVersion", "ecs_task_definition_revision"),
+    ("ECSContainerName", "ecs_container_name"),
+    ("ContainerID", "ecs_container_id"),
+    ("ContainerInstanceArn", "ecs_container_instance_arn"),
+    ("ContainerInstanceID", "ecs_container_instance_id"),
+];
+
+fn aws(translation: &mut Translation, section: &Section, enrich: &mut Vec<(String, Node)>) {
+    for (key, text, is_default) in AWS {
         let entry = section.get(key).filter(|entry| !entry.value.is_empty());
         let is_wanted = match entry {
             Some(entry) => translation.boolean(section, entry).unwrap_or(false),
@@ -148,34 +163,29 @@ fn aws(translation: &mut Translation, section: &Section, enrich: &mut Vec<(&'sta
         };
         if is_wanted {
             let origin = entry.map_or(&section.origin, |entry| &entry.origin);
-            enrich.push((name, Node::text(name, origin.clone())));
+            enrich.push((key.to_owned(), Node::text(text, origin.clone())));
         }
     }
     translation.warn(
         section,
-        "the EC2 metadata service is not asked: the availability zone comes from the task's metadata, as ecs_availability_zone; ec2_instance_id is what the generated configuration adds",
+        "the EC2 metadata service is not asked: az and account_id come from the task's metadata, ec2_instance_id is what the generated configuration adds",
     );
 }
 
-fn ecs(translation: &mut Translation, section: &Section, enrich: &mut Vec<(&'static str, Node)>) {
+fn ecs(translation: &mut Translation, section: &Section, enrich: &mut Vec<(String, Node)>) {
     for entry in section.entries.iter().filter(|entry| entry.key == "add") {
-        let variable = values::words(&entry.value).flat_map(str::split_whitespace).nth(1).unwrap_or_default();
-        let name = match variable.trim_start_matches('$') {
-            "ClusterName" => "ecs_cluster_name",
-            "TaskARN" => "ecs_task_arn",
-            "TaskID" => "ecs_task_id",
-            "TaskDefinitionFamily" => "ecs_task_definition_family",
-            "TaskDefinitionVersion" => "ecs_task_definition_revision",
-            "ECSContainerName" => "ecs_container_name",
-            "ContainerID" => "ecs_container_id",
-            "ContainerInstanceARN" => "ecs_container_instance_arn",
-            "ContainerInstanceID" => "ecs_container_instance_id",
-            _ => {
-                translation.warn_entry(section, entry, "the task's metadata does not know this; nothing is added");
-                continue;
+        let mut words = entry.value.splitn(2, char::is_whitespace);
+        let (name, text) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim());
+        if name.is_empty() || text.is_empty() {
+            translation.refuse_entry(section, entry, "must be a key and a value");
+            continue;
+        }
+        match template::names(text, &ECS) {
+            Ok(text) => enrich.push((name.to_owned(), Node::text(text, entry.origin.clone()))),
+            Err(variable) => {
+                let text = format!("the task's metadata does not know ${variable}; nothing is added");
+                translation.warn_entry(section, entry, &text);
             }
-        };
-        translation.warn_entry(section, entry, &format!("added as {name}"));
-        enrich.push((name, Node::text(name, entry.origin.clone())));
+        }
     }
 }

@@ -29,10 +29,10 @@ const ATTEMPT: u64 = 10;
 
 /// All `[OUTPUT]`s. `fallback` is the sink for outputs that we do not know.
 pub fn outputs(translation: &mut Translation, sections: &[Section], service: &Service, fallback: Option<Node>) {
-    let mut is_usable = fallback.is_some();
+    let mut is_usable = false;
     let has_fallback = fallback.is_some();
-    if let Some(sink) = fallback {
-        insert_sink(translation, FALLBACK, sink);
+    if has_fallback {
+        translation.names.insert(("sink".to_owned(), FALLBACK.to_owned()));
     }
     let mut unknown = Vec::new();
     for section in sections.iter().filter(|section| section.name == "OUTPUT") {
@@ -71,6 +71,11 @@ pub fn outputs(translation: &mut Translation, sections: &[Section], service: &Se
         rule.insert("to", to);
         rule.insert("continue", Node::new(Value::Bool(true), section.origin.clone()));
         append(&mut translation.tree, "route", rule);
+    }
+    // Where every output is known, there is nothing for it.
+    if let Some(sink) = fallback.filter(|_| !unknown.is_empty()) {
+        insert_sink(translation, FALLBACK, sink);
+        is_usable = true;
     }
     for section in unknown {
         let matched = section.get("match").or_else(|| section.get("match_regex"));
@@ -274,7 +279,7 @@ fn forward(translation: &mut Translation, section: &Section, node: &mut Node) {
         }
     }
     if let Some(entry) = section.get("tag").filter(|entry| !entry.value.is_empty()) {
-        match template::accessor(&entry.value, "") {
+        match template::accessor(&entry.value) {
             Ok(tag) => node.insert("tag", Node::text(tag, entry.origin.clone())),
             Err(must) => translation.refuse_entry(section, entry, &must),
         }

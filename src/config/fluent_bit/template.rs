@@ -23,19 +23,17 @@ fn push_literal(text: &str, out: &mut String) {
     }
 }
 
-/// A name of the Go plugin. `fallback` stands for a name that is one variable; a part of a longer name becomes `unknown`.
+/// A name of the Go plugin.
 ///
 /// # Errors
 /// What cannot be read, in words.
-pub fn go(text: &str, fallback: &str) -> Result<String, String> {
+pub fn go(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
-    let is_whole = |rest: &str, end: usize| text.len() == rest.len() && end == rest.len();
     while let Some(start) = rest.find("$(") {
         push_literal(&rest[..start], &mut out);
         let Some(length) = rest[start..].find(')') else { return Err("must close `$(` with `)`".to_owned()) };
-        let fallback = (start == 0 && is_whole(rest, length + 1)).then_some(fallback);
-        variable(&go_name(&rest[start + 2..start + length])?, fallback, &mut out);
+        variable(&go_name(&rest[start + 2..start + length])?, &mut out);
         rest = &rest[start + length + 1..];
     }
     push_literal(rest, &mut out);
@@ -75,38 +73,33 @@ fn path(text: &str) -> Result<String, String> {
     if is_writable { Ok(name) } else { Err(format!("must name a key without braces and bars, not {text}")) }
 }
 
-fn variable(name: &str, fallback: Option<&str>, out: &mut String) {
+fn variable(name: &str, out: &mut String) {
     out.push('{');
     out.push_str(name);
-    if let Some(fallback) = fallback.filter(|text| !text.contains(['{', '}', '|'])) {
-        out.push('|');
-        out.push_str(fallback);
-    }
     out.push('}');
 }
 
-/// A record accessor, as `log_group_template` has it.
+/// A record accessor, as `log_group_template` has it. A part that a tag lacks is `unknown`, and no reason for another name.
 ///
 /// # Errors
 /// What cannot be read, in words.
-pub fn accessor(text: &str, fallback: &str) -> Result<String, String> {
+pub fn accessor(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find('$') {
         push_literal(&rest[..start], &mut out);
-        let is_first = out.is_empty() && rest.len() == text.len();
         let after = &rest[start + 1..];
         let (name, end) = if let Some(tag) = after.strip_prefix("TAG") {
             match tag_part(tag) {
-                Some((index, length)) => (format!("tag[{index}]"), 3 + length),
+                Some((index, length)) => (format!("tag[{index}]|unknown"), 3 + length),
                 None => ("tag".to_owned(), 3),
             }
         } else {
             let end = accessor_end(after);
-            (path(&after[..end])?, end)
+            // Of the record, whatever of ours has the same name.
+            (format!("${}", path(&after[..end])?), end)
         };
-        let fallback = (is_first && end == after.len()).then_some(fallback);
-        variable(&name, fallback, &mut out);
+        variable(&name, &mut out);
         rest = &after[end..];
     }
     push_literal(rest, &mut out);
@@ -125,6 +118,35 @@ fn accessor_end(text: &str) -> usize {
         }
     }
     text.len()
+}
+
+/// A record accessor over names of ours: `$ClusterName.$TaskID` as `{ecs_cluster_name}.{ecs_task_id}`.
+///
+/// # Errors
+/// A variable that is none of `known`.
+pub fn names(text: &str, known: &[(&str, &str)]) -> Result<String, String> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find('$') {
+        push_braced(&rest[..start], &mut out);
+        let after = &rest[start + 1..];
+        let end = accessor_end(after);
+        let own = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(&after[..end]));
+        let (_, own) = own.ok_or_else(|| after[..end].to_owned())?;
+        variable(own, &mut out);
+        rest = &after[end..];
+    }
+    push_braced(rest, &mut out);
+    Ok(out)
+}
+
+/// A text that stands for itself where there are no dates.
+fn push_braced(text: &str, out: &mut String) {
+    for c in text.chars() {
+        if matches!(c, '{' | '}') {
+            out.push(c);
+        }
+        out.push(c);
+    }
 }
 
 /// `[n]`, with its length.
@@ -147,19 +169,19 @@ pub fn s3_key(text: &str, is_static: bool) -> Result<String, String> {
         let length = if let Some(tag) = after.strip_prefix("$TAG") {
             match tag_part(tag) {
                 Some((index, length)) => {
-                    variable(&format!("tag[{index}]"), None, &mut out);
+                    variable(&format!("tag[{index}]"), &mut out);
                     4 + length
                 }
                 None => {
-                    variable("tag", None, &mut out);
+                    variable("tag", &mut out);
                     4
                 }
             }
         } else if after.starts_with("$UUID") {
-            variable("uuid", None, &mut out);
+            variable("uuid", &mut out);
             5
         } else if after.starts_with("$INDEX") {
-            variable("index", None, &mut out);
+            variable("index", &mut out);
             6
         } else {
             push_literal(&after[..1], &mut out);
@@ -185,9 +207,8 @@ mod tests {
 
     #[test]
     fn names_of_the_go_plugin() {
-        let go = |text: &str| go(text, "fluentbit-default");
         assert_eq!(go("app-$(ecs_cluster)/$(tag)$(tag[2])").unwrap(), "app-{ecs_cluster_name}/{tag}{tag[2]}");
-        assert_eq!(go("$(pam['item2']['sub'])").unwrap(), "{pam.item2.sub|fluentbit-default}");
+        assert_eq!(go("$(pam['item2']['sub'])").unwrap(), "{pam.item2.sub}");
         assert_eq!(go("$(uuid)-%{").unwrap(), "{uuid}-%%{{");
         for wrong in ["$(tag", "$(a[b])", "$(['x'])", "$()"] {
             assert!(go(wrong).is_err(), "{wrong}");
@@ -196,11 +217,19 @@ mod tests {
 
     #[test]
     fn record_accessors() {
-        let accessor = |text: &str| accessor(text, "else");
         let text = "app-$kubernetes['host'].$kubernetes['a.b']/$TAG[1].$TAG";
-        assert_eq!(accessor(text).unwrap(), "app-{kubernetes.host}.{kubernetes.a.b}/{tag[1]}.{tag}");
-        assert_eq!(accessor("$name").unwrap(), "{name|else}");
+        assert_eq!(accessor(text).unwrap(), "app-{$kubernetes.host}.{$kubernetes.a.b}/{tag[1]|unknown}.{tag}");
+        assert_eq!(accessor("$name").unwrap(), "{$name}");
         assert!(accessor("$").is_err());
+    }
+
+    #[test]
+    fn names_of_the_filter_ecs() {
+        let known = [("ClusterName", "ecs_cluster_name"), ("TaskID", "ecs_task_id")];
+        let text = names("x-{$ClusterName.$TaskID,$taskid", &known).unwrap();
+        assert_eq!(text, "x-{{{ecs_cluster_name}.{ecs_task_id},{ecs_task_id}");
+        assert!(crate::enrich::Text::parse(&text).is_ok());
+        assert_eq!(names("a$ECSAgentVersion b", &known), Err("ECSAgentVersion".to_owned()));
     }
 
     #[test]
@@ -215,8 +244,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "[$()\\[\\]'TAGa.ü{}%/]*") {
-            go(&text, "x").ok();
-            accessor(&text, "x").ok();
+            go(&text).ok();
+            accessor(&text).ok();
+            names(&text, &[("A", "ecs_task_id")]).ok();
             s3_key(&text, false).ok();
             s3_key(&format!("/{text}"), false).ok();
         }

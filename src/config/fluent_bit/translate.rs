@@ -22,7 +22,7 @@ pub struct Translation {
     /// How many instances of a plugin there are, by stage and name: Fluent Bit numbers them.
     instances: HashMap<String, usize>,
     /// Names given, by kind.
-    names: HashSet<(String, String)>,
+    pub(super) names: HashSet<(String, String)>,
     /// Whether there is an output that records can go to.
     pub usable_output: bool,
 }

@@ -22,7 +22,8 @@ pub fn outputs(translation: &mut Translation, root: &Element, fallback: Option<N
     if let Some(sink) = fallback {
         sinks.insert(FALLBACK, sink);
     }
-    let mut is_usable = has_fallback;
+    let mut is_usable = false;
+    let mut needs_fallback = false;
     let mut first_unknown = None;
     for element in root.children("match") {
         let stores: Vec<&Element> = match element.kind() {
@@ -43,6 +44,7 @@ pub fn outputs(translation: &mut Translation, root: &Element, fallback: Option<N
                     to.push(name);
                 }
                 None if has_fallback => {
+                    needs_fallback = true;
                     warn(
                         translation,
                         store,
@@ -70,6 +72,10 @@ pub fn outputs(translation: &mut Translation, root: &Element, fallback: Option<N
         let names = to.into_iter().map(|name| Node::text(name, element.origin.clone())).collect();
         rule.insert("to", Node::new(Value::List(names), element.origin.clone()));
         append(&mut translation.tree, "route", rule);
+    }
+    // Where every output is known, there is nothing for it.
+    if !needs_fallback {
+        sinks.remove(FALLBACK);
     }
     match first_unknown {
         Some(element) if !is_usable => {

@@ -51,6 +51,10 @@ pub struct CloudwatchLogs {
     pub group: Option<String>,
     /// Log stream, a template. Default: `{tag}`.
     pub stream: Option<String>,
+    /// The log group, a template, for records of which a value that `group` names without a `|text` is not known. Default: none, `unknown` stands for the value.
+    pub group_fallback: Option<String>,
+    /// The same for `stream`. Default: none.
+    pub stream_fallback: Option<String>,
     /// Create a missing group. Missing streams are always created. Default: true.
     pub create_group: Option<bool>,
     /// Retention of a group that we create, in days; one of the numbers that the service takes. Default: for ever.

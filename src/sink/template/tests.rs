@@ -42,6 +42,28 @@ fn values_stand_where_they_are_named() {
 }
 
 #[test]
+fn another_template_may_stand_for_the_whole() {
+    let template = Template::parse("{a}.{tag[1]|none}").unwrap().or(Template::parse("else-{tag}-{b}-%Y").unwrap());
+    assert_eq!(template.record_fields(), ["a", "b"]);
+    assert!(template.has_dates());
+    let keys: [Box<str>; 2] = ["a".into(), "b".into()];
+    let render = |tag: &str, a: &str, b: &str| {
+        let (partition, metadata) = (partition(tag, &[a, b]), Metadata::default());
+        template.render(&Scope {
+            partition: &partition,
+            partition_keys: &keys,
+            metadata: &metadata,
+            hostname: "h",
+            time_ns: TIME_NS,
+        })
+    };
+    assert_eq!(render("t.x", "1", ""), "1.x");
+    assert_eq!(render("t", "1", ""), "1.none", "a text of its own is enough");
+    assert_eq!(render("t", "", "2"), "else-t-2-2024");
+    assert_eq!(render("t", "", ""), "else-t-unknown-2024");
+}
+
+#[test]
 fn dates_are_in_utc() {
     let date = |text: &str| render(text, "t", &[], &[], Style::Plain);
     assert_eq!(date("year=%Y/month=%m/day=%d/hour=%H/"), "year=2024/month=02/day=29/hour=03/");

@@ -213,10 +213,14 @@ impl Case {
 
     /// Where outputs of included files put a record, and the key that they take of it, if not all.
     pub(super) fn included_outputs(&self, tag: &str) -> Vec<(String, Option<&'static str>)> {
-        let instance = if self.file.contains(".awsvpc.") { "unknown" } else { INSTANCE };
         let is_app = tag.starts_with("app-firelens");
         let tutorial = |stream: &str| {
-            let stream = stream.replace("ID", &format!("{instance}-{TASK}"));
+            let stream = if self.file.contains(".awsvpc.") {
+                // Without an instance, the plugin's default name stands for the whole.
+                "/fluentbit-default".to_owned()
+            } else {
+                stream.replace("ID", &format!("{INSTANCE}-{TASK}"))
+            };
             vec![(format!("logs firelens-tutorial-demo-cluster {stream}"), None)]
         };
         match self.name.as_str() {

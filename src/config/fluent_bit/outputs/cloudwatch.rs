@@ -56,34 +56,41 @@ fn names(translation: &mut Translation, section: &Section, node: &mut Node) {
     }
     for (key, to) in [("log_group_template", "group"), ("log_stream_template", "stream")] {
         let Some(entry) = set(section, key) else { continue };
-        let fallback = match node.get(to).map(|node| &node.value) {
-            Some(Value::Text(text)) => text.clone(),
-            _ => String::new(),
-        };
-        match template::accessor(&entry.value, &fallback) {
-            Ok(text) => node.insert(to, Node::text(text, entry.origin.clone())),
+        match template::accessor(&entry.value) {
+            Ok(text) => {
+                // The plain name is for records that lack a key of the template.
+                if let Some(name) = node.remove(to).filter(|_| entry.value.contains('$')) {
+                    node.insert(&format!("{to}_fallback"), name);
+                }
+                node.insert(to, Node::text(text, entry.origin.clone()));
+            }
             Err(must) => translation.refuse_entry(section, entry, &must),
         }
     }
 }
 
-/// The Go plugin's: `$(…)`.
+/// The Go plugin's: `$(…)`. Where a variable is not known, the default name stands for the whole.
 fn go_names(translation: &mut Translation, section: &Section, node: &mut Node) {
-    let default =
-        |key: &str, default: &str| section.value(key).filter(|text| !text.is_empty()).unwrap_or(default).to_owned();
-    let group_default = default("default_log_group_name", "fluentbit-default");
-    let stream_default = default("default_log_stream_name", "/fluentbit-default");
-    let mut name = |key: &str, suffix: &str, to: &str, fallback: &str| {
+    let mut name = |key: &str, suffix: &str, to: &str, default: (&str, &str)| {
         let Some(entry) = set(section, key) else { return };
-        match template::go(&format!("{}{suffix}", entry.value), fallback) {
-            Ok(text) => node.insert(to, Node::text(text, entry.origin.clone())),
+        match template::go(&format!("{}{suffix}", entry.value)) {
+            Ok(text) => {
+                if entry.value.contains("$(") {
+                    let fallback = section.value(default.0).filter(|text| !text.is_empty()).unwrap_or(default.1);
+                    let fallback = Node::text(template::literal(fallback), origin_of(section, default.0));
+                    node.insert(&format!("{to}_fallback"), fallback);
+                }
+                node.insert(to, Node::text(text, entry.origin.clone()));
+            }
             Err(must) => translation.refuse_entry(section, entry, &must),
         }
     };
-    name("log_group_name", "", "group", &group_default);
+    let (group, stream) =
+        (("default_log_group_name", "fluentbit-default"), ("default_log_stream_name", "/fluentbit-default"));
+    name("log_group_name", "", "group", group);
     if set(section, "log_stream_prefix").is_some() {
-        name("log_stream_prefix", "$(tag)", "stream", &stream_default);
+        name("log_stream_prefix", "$(tag)", "stream", stream);
     } else {
-        name("log_stream_name", "", "stream", &stream_default);
+        name("log_stream_name", "", "stream", stream);
     }
 }

@@ -108,11 +108,11 @@ pub const PLUGINS: &[Plugin] = &[
     },
     Plugin {
         name: "aws",
-        becomes: "`enrich.ecs`: the EC2 metadata service is not asked. The generated configuration adds `ec2_instance_id` on EC2; the task's metadata knows the availability zone and the account.",
+        becomes: "`enrich.metadata`, for all records: the EC2 metadata service is not asked. The generated configuration adds `ec2_instance_id` on EC2; the task's metadata knows the availability zone and the account.",
         keys: &[
-            noted("az", To::Code, "As `ecs_availability_zone`, from the task's metadata."),
+            noted("az", To::Code, "From the task's metadata."),
             noted("ec2_instance_id", To::Code, "From the generated configuration, on EC2 only."),
-            noted("account_id", To::Code, "As `aws_account_id`, from the task's metadata."),
+            noted("account_id", To::Code, "From the task's metadata."),
             ignored("imds_version", "The EC2 metadata service is not asked."),
             warned("ec2_instance_type", "The task's metadata does not know it."),
             warned("private_ip", "The task's metadata does not say it for the host."),
@@ -128,12 +128,12 @@ pub const PLUGINS: &[Plugin] = &[
     },
     Plugin {
         name: "ecs",
-        becomes: "`enrich.ecs`: from the task's metadata, not from the agent's introspection port. For the router's own task.",
+        becomes: "`enrich.metadata`, for all records: from the task's metadata, not from the agent's introspection port. For the router's own task.",
         keys: &[
             noted(
                 "add",
                 To::Code,
-                "The values that the task's metadata knows, under names of ours: `$ClusterName`, `$TaskARN`, `$TaskID`, `$TaskDefinitionFamily`, `$TaskDefinitionVersion`, `$ECSContainerName`, `$ContainerID`, `$ContainerInstanceARN`, `$ContainerInstanceID`.",
+                "`$ClusterName`, `$TaskARN`, `$TaskID`, `$TaskDefinitionFamily`, `$TaskDefinitionVersion`, `$ECSContainerName`, `$ContainerID`, `$ContainerInstanceArn`, `$ContainerInstanceID`, in a text too. What is made of others is not added, with a warning.",
             ),
             ignored("ecs_tag_prefix", "The router's own task is meant."),
             ignored("cluster_metadata_only", "Names in `add` say what is wanted."),
