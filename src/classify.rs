@@ -10,9 +10,17 @@
 //! [2026-11-22 02:36:32.784][1][info] [AppNet Agent] …  Agent        its formatter imitates Envoy's
 //! time="…" level=info msg="Envoy Environment Variables: […]"  Agent before it has set that formatter
 //! 2026-11-22T02:36:32.784Z<TAB>info<TAB>envoy http<TAB>…  EnvoyApplication   as Istio formats it; also blanks for tabs
+//! 2026-11-22T02:36:32.784Z<TAB>info<TAB>xdsproxy<TAB>…    Agent              Istio's
+//! I1122 02:36:32.784 15 envoy/server.cc:404] …            EnvoyApplication   as Google's log, which Envoy's manual has for GKE
+//! [source/server/server.cc:404] …                         EnvoyApplication   of a format that has nothing before the place
+//! cluster.app.upstream_cx_total: 5                        EnvoyApplication   what the admin interface prints (`admin`)
 //! ```
+//!
+//! What is around a line (a time of Kubernetes, the name of a container) is none of its start: `envoy::wrapper` takes it off.
 
-use memchr::{memchr, memchr2};
+mod admin;
+
+use memchr::{memchr, memchr2, memmem};
 
 use crate::timestamp::{parse_envoy_log_ns, parse_rfc3339_ns};
 
@@ -29,6 +37,15 @@ const LEVEL_BYTES_MAX: usize = 10;
 const AGENT_DUMPS: [&[u8]; 3] =
     [b"Envoy Environment Variables: [", b"App Mesh Environment Variables: [", b"Agent Environment Variables: ["];
 
+/// Where Envoy's sources lie, as its log names them.
+const SOURCE_ROOTS: [&[u8]; 5] = [b"source/", b"./source/", b"external/envoy/", b"bazel-out/", b"contrib/"];
+
+/// The name of a source file with its line is not longer than this, in bytes.
+const PLACE_BYTES_MAX: usize = 200;
+
+/// What Istio's agent says without a scope that is its own.
+const ISTIO_AGENT_SAYS: [&[u8]; 2] = [b"Envoy proxy is ready", b"Envoy proxy is NOT ready"];
+
 /// The class of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class<'a> {
@@ -43,7 +60,7 @@ pub enum Class<'a> {
     },
     /// A line of Envoy's own log.
     EnvoyApplication {
-        /// As the line spells it.
+        /// As the line spells it; empty if it names none.
         level: &'a [u8],
     },
     /// A line of the agent that runs Envoy in a Service Connect or App Mesh container.
@@ -67,14 +84,31 @@ pub fn class_of(line: &[u8]) -> Class<'_> {
             },
             _ => Class::Other,
         },
-        Some(b't') => agent_dump(line).unwrap_or(Class::Other),
+        Some(b't') if line.starts_with(b"time=\"") => agent_dump(line).unwrap_or(Class::Other),
         Some(digit) if digit.is_ascii_digit() => istio_application(line).unwrap_or(Class::Other),
+        Some(b'T' | b'D' | b'I' | b'W' | b'E' | b'C') => google_application(line).unwrap_or(Class::Other),
         Some(b' ' | b'\t') if line.trim_ascii_start().first() == Some(&b'{') => Class::JsonObject,
+        _ if admin::is_line(line) => Class::EnvoyApplication { level: b"" },
         _ => Class::Other,
     }
 }
 
+/// Whether a text names a line of one of Envoy's source files: `source/server/server.cc:404`.
+pub fn is_source_place(text: &[u8]) -> bool {
+    if text.len() > PLACE_BYTES_MAX || !SOURCE_ROOTS.iter().any(|root| text.starts_with(root)) {
+        return false;
+    }
+    let digits = text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let file = text[..text.len() - digits].strip_suffix(b":").filter(|_| digits > 0).unwrap_or(text);
+    file.ends_with(b".cc") || file.ends_with(b".h")
+}
+
 fn bracketed(line: &[u8]) -> Class<'_> {
+    if line.get(1).is_some_and(|byte| !byte.is_ascii_digit()) {
+        let end = memchr(b']', &line[..line.len().min(PLACE_BYTES_MAX)]).unwrap_or(1);
+        let is_place = is_source_place(&line[1..end]) && line.get(end + 1) == Some(&b' ');
+        return if is_place { Class::EnvoyApplication { level: b"" } } else { Class::Other };
+    }
     let Some(end) = memchr(b']', &line[..line.len().min(TIME_BYTES_MAX)]) else { return Class::Other };
     let (time, rest) = (&line[1..end], &line[end + 1..]);
     if time.get(10) == Some(&b'T') {
@@ -116,13 +150,43 @@ fn istio_application(line: &[u8]) -> Option<Class<'_>> {
     parse_rfc3339_ns(&line[..end])?;
     let rest = line[end..].trim_ascii_start();
     let level = word(rest)?;
-    let scope = rest[level.len()..].trim_ascii_start().strip_prefix(b"envoy ")?;
+    let behind = rest[level.len()..].trim_ascii_start();
     let is_tabbed = line[end] == b'\t' && rest.get(level.len()) == Some(&b'\t');
+    if is_tabbed
+        && (behind.starts_with(b"xdsproxy\t") || ISTIO_AGENT_SAYS.iter().any(|saying| behind.starts_with(saying)))
+    {
+        return Some(Class::Agent { level });
+    }
+    let scope = behind.strip_prefix(b"envoy ")?;
     let is_column = || {
         let length = scope.iter().position(u8::is_ascii_whitespace)?;
         (length > 0 && (scope[length..].starts_with(b"\t") || scope[length..].starts_with(b"  "))).then_some(())
     };
     (is_tabbed || is_column().is_some()).then_some(Class::EnvoyApplication { level })
+}
+
+/// `I1122 02:36:32.784 15 envoy/server.cc:404] …`: other programs write such lines too, so one must say that it is Envoy's.
+fn google_application(line: &[u8]) -> Option<Class<'_>> {
+    let is_digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let level: &[u8] = match line.first()? {
+        b'T' => b"trace",
+        b'D' => b"debug",
+        b'I' => b"info",
+        b'W' => b"warning",
+        b'E' => b"error",
+        _ => b"critical",
+    };
+    let (date, rest) = line.get(1..)?.split_at_checked(4)?;
+    let (time, rest) = rest.strip_prefix(b" ")?.split_at_checked(8)?;
+    let is_time = is_digits(&time[..2]) && time[2] == b':' && is_digits(&time[3..5]) && time[5] == b':';
+    if !is_digits(date) || !is_time || !is_digits(&time[6..]) {
+        return None;
+    }
+    let rest = &rest[..rest.len().min(PLACE_BYTES_MAX)];
+    let place = &rest[..memmem::find(rest, b"] ").or_else(|| memmem::find(rest, b"]["))?];
+    let place = place.rsplit(|byte| *byte == b' ').next()?;
+    let is_envoys = place == b"envoy" || place.starts_with(b"envoy/") || is_source_place(place);
+    is_envoys.then_some(Class::EnvoyApplication { level })
 }
 
 fn word(text: &[u8]) -> Option<&[u8]> {
@@ -174,6 +238,28 @@ mod tests {
     }
 
     #[test]
+    fn other_formats_of_envoy_s_own_log() {
+        let own = |level: &'static str| Class::EnvoyApplication { level: level.as_bytes() };
+        let agent = |level: &'static str| Class::Agent { level: level.as_bytes() };
+        for (line, expected) in [
+            ("I0814 11:35:02.046 24 envoy/source/server/server.cc:404] [24][main]x", own("info")),
+            ("W0814 11:35:02.046 24 envoy] [24][main]x", own("warning")),
+            ("C0814 11:35:02.046 24 source/server/server.cc:404] [24][main]x", own("critical")),
+            ("[source/common/protobuf/message_validator_impl.cc:21] Deprecated field: x", own("")),
+            ("[./source/server/backtrace.h:127] Caught Aborted", own("")),
+            ("2024-08-07T09:34:15.747426Z\tinfo\tEnvoy proxy is ready", agent("info")),
+            ("2022-04-26T13:18:45.676013Z\twarn\txdsproxy\tconnected", agent("warn")),
+            (
+                "2023-02-28T10:36:20.575312Z\tdebug\tenvoy http external/envoy/source/common/http/conn_manager_impl.cc:329\t[C1] new stream\tthread=24",
+                own("debug"),
+            ),
+            ("cluster.app.upstream_cx_total: 5", own("")),
+        ] {
+            assert_eq!(class(line), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn what_others_write() {
         let lines = [
             "",
@@ -186,7 +272,16 @@ mod tests {
             "[2026-11-22 02:31:33.634",
             r#"time="2023-08-15T08:04:18Z" level=info msg="Envoy is nice""#,
             r#"time="2023-08-15T08:04:18Z" level=info msg="listening""#,
-            "2022-04-26T13:18:45.676013Z\tinfo\txdsproxy\tconnected",
+            "2022-04-26T13:18:45.676013Z\tinfo\tserver\tconnected",
+            "2022-04-26T13:18:45.676013Z info xdsproxy connected",
+            "I0814 11:35:02.046337       1 server.go:12] Envoy is up",
+            "I0814 11:35:02.046337 1 envoyage.go:12] up",
+            "Info: envoy] x",
+            "E",
+            "[source/main.cc:1]",
+            "[source/main.py:1] x",
+            "[src/main.cc:1] x",
+            "time for envoy",
             "2022-04-26T13:18:45.676013Z info envoy is ready  now",
             "2022-04-26T13:18:45.676013Z info envoy ready",
             "2022-04-26T13:18:45.676013Z info envoy   ready",
@@ -208,9 +303,15 @@ mod tests {
 
         #[test]
         fn every_cut_of_a_known_start_has_a_class(cut in 0usize..100) {
-            let line = br#"[2026-11-22 02:31:33.634][7768][info][main] x time="2023-08-15T08:04:18Z" level=info"#;
-            let cut = cut.min(line.len());
-            let _ = (class_of(&line[..cut]), class_of(&line[line.len() - cut..]));
+            for line in [
+                &br#"[2026-11-22 02:31:33.634][7768][info][main] x time="2023-08-15T08:04:18Z" level=info"#[..],
+                b"I0814 11:35:02.046 24 envoy/source/server/server.cc:404] [24][main]x",
+                b"2022-04-26T13:18:45.676013Z\twarn\txdsproxy\tconnected",
+                b"outbound|80||app::10.0.0.1:80::cx_active::0",
+            ] {
+                let cut = cut.min(line.len());
+                let _ = (class_of(&line[..cut]), class_of(&line[line.len() - cut..]));
+            }
         }
     }
 }

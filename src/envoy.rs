@@ -8,8 +8,11 @@
 //! | access log in text, of a layout in [`formats`] | `Access` | its fields, in the line's order |
 //! | access log in JSON, known by its keys ([`json`]) | `Access` | its members, in the line's order |
 //! | Envoy's own log, the agent's | `Envoy` | `level` |
-//! | event of outlier detection | `Envoy` | nothing |
+//! | event of outlier detection, what the admin interface prints | `Envoy` | nothing |
 //! | the rest | `Other` | nothing |
+//!
+//! Any of the first may stand in what a container's runtime or a tool puts around it ([`wrapper`], [`embedded`]); that is taken off, and
+//! what it says is kept. The rest stays as it is, byte for byte, whatever is around it.
 //!
 //! An access log in JSON that somebody has parsed before us is recognised by its fields, which stay where they are.
 
@@ -19,7 +22,7 @@ use crate::classify::{Class, class_of};
 use crate::envoy::formats::Formats;
 use crate::envoy::shape::Shape;
 use crate::envoy::text::{Memory, Reading};
-use crate::record::{Field, Key, Kind, Name, Record, Value};
+use crate::record::{Kind, Record, Value};
 use crate::timestamp::parse_rfc3339_ns;
 
 pub mod time;
@@ -31,7 +34,10 @@ pub mod json_format;
 pub mod presets;
 pub mod formats;
 pub mod text;
+pub mod mend;
 pub mod json;
+pub mod wrapper;
+pub mod embedded;
 pub mod explain;
 pub mod infer;
 
@@ -43,7 +49,11 @@ pub struct Parser {
     bracketed: Memory,
     general: Memory,
     reading: Box<Reading>,
+    spare: embedded::Spare,
 }
+
+/// Wrappers around one line.
+const LAYERS_MAX: u8 = 4;
 
 impl Default for Parser {
     fn default() -> Self {
@@ -54,7 +64,13 @@ impl Default for Parser {
 impl Parser {
     /// A parser by those formats.
     pub fn new(formats: Arc<Formats>) -> Self {
-        Self { formats, bracketed: Memory::default(), general: Memory::default(), reading: Box::default() }
+        Self {
+            formats,
+            bracketed: Memory::default(),
+            general: Memory::default(),
+            reading: Box::default(),
+            spare: embedded::Spare::default(),
+        }
     }
 
     /// Recognises and parses one line (without its newline) into `record.parsed`, sets `record.kind`, and for an access log
@@ -63,38 +79,70 @@ impl Parser {
     pub fn parse<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>) -> bool {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let class = class_of(line);
-        record.kind = match class {
-            Class::JsonObject => self.json(line, record),
-            Class::AccessText { line, start_ns } => self.access_text(line, start_ns, record),
-            Class::EnvoyApplication { level } | Class::Agent { level } => {
-                record.parsed.push(Field { name: Name::Known(Key::Level), value: Value::Text(level) });
-                Kind::Envoy
+        self.layered(line, record, 0)
+    }
+
+    /// A line within so many wrappers; takes off the next one if that makes it a line that is known.
+    fn layered<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
+        let mut is_envoys = self.bare(line, record, layers);
+        if record.kind == Kind::Other
+            && !is_envoys
+            && layers < LAYERS_MAX
+            && let Some(wrapped) = wrapper::take_off(line)
+        {
+            is_envoys = self.within(wrapped, line, record, layers);
+            if wrapped.is_piece {
+                return is_envoys;
             }
-            Class::Other => Kind::Other,
-        };
+        }
+        // Last, as such a format may begin with anything, a wrapper too.
         if record.kind == Kind::Other && !self.formats.general.is_empty() {
             record.kind = self.general_text(line, record);
         }
+        is_envoys || record.kind != Kind::Other
+    }
+
+    /// What stands in a wrapper. The record is as before if it is nothing that is known.
+    fn within<'a>(&mut self, wrapped: wrapper::Wrapped<'a>, line: &[u8], record: &mut Record<'a>, layers: u8) -> bool {
+        if wrapped.is_piece {
+            // Its other pieces are not here.
+            return class_of(wrapper::inner(line)) != Class::Other;
+        }
+        let time_ns = record.time_ns;
+        record.time_ns = wrapped.time_ns.unwrap_or(time_ns);
+        let is_envoys = self.layered(wrapped.line, record, layers + 1);
+        if record.kind == Kind::Other {
+            record.time_ns = time_ns;
+        } else {
+            wrapped.keep(record);
+        }
+        is_envoys
+    }
+
+    /// A line as it stands, told by its start.
+    fn bare<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
+        let class = class_of(line);
+        record.kind = match class {
+            Class::JsonObject => return self.object(line, record, layers),
+            Class::AccessText { line, start_ns } => self.access_text(line, start_ns, record),
+            Class::EnvoyApplication { level } | Class::Agent { level } => {
+                let level = Some(level).filter(|level| !level.is_empty());
+                embedded::own_line(line, level.map(Value::Text), layers, record)
+            }
+            Class::Other => Kind::Other,
+        };
         record.kind != Kind::Other || matches!(class, Class::AccessText { .. })
     }
 
     /// Recognises an access log, or an event of outlier detection, that came as fields instead of as a line: somebody before us has
-    /// parsed its JSON. True if it is one.
-    pub fn recognise(&self, record: &mut Record<'_>) -> bool {
+    /// parsed its JSON. Or a line that came as `message` or `msg` instead of as `log`. True as for [`Self::parse`].
+    pub fn recognise(&mut self, record: &mut Record<'_>) -> bool {
         let (kind, start_ns) = json::weigh(&record.envelope);
         record.kind = kind;
         if let Some(start_ns) = start_ns.filter(|_| kind == Kind::Access) {
             record.time_ns = start_ns;
         }
-        kind != Kind::Other
-    }
-
-    fn json<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>) -> Kind {
-        if self.formats.json.iter().any(|format| format.parse(line, record)) {
-            return Kind::Access;
-        }
-        json::parse(line, record)
+        kind != Kind::Other || self.other_line(record)
     }
 
     fn access_text<'a>(&mut self, line: &'a [u8], start_ns: i64, record: &mut Record<'a>) -> Kind {

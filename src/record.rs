@@ -383,6 +383,13 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Puts another value in the log line's place; without a log line nothing happens.
+    pub fn put_log(&mut self, value: Value<'a>) {
+        if let Some(field) = self.log.and_then(|place| self.envelope.get_mut(place)) {
+            field.value = value;
+        }
+    }
+
     /// Marks a field as not determined by the line.
     pub fn mark_ambiguous(&mut self, key: Key) {
         self.ambiguous |= 1 << key as u8;

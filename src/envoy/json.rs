@@ -2,11 +2,16 @@
 //!
 //! There is no marker that says "access log": each product chooses its keys, and applications write JSON with `method`,
 //! `path` and `duration` too. So every member is counted as evidence while it goes into the record (`Evidence`), and
-//! the object's end decides; a line that is none is taken back out of the record.
+//! the object's end decides; the caller takes a line that is none back out of the record.
+//!
+//! Envoy's own log in JSON (`application_log_config`, Istio's `--logAsJson`) is known by a level together with a member that
+//! names Envoy: Istio's `scope`, or a place in Envoy's sources.
 //!
 //! Accepted in any order and with any members besides: the keys of Service Connect (8 to 16 of them), of its older
 //! description (11), Istio's and Consul's, Envoy Gateway's (`:authority`, `x-envoy-origin-path`), Contour's (`@timestamp`).
 
+use crate::classify::is_source_place;
+use crate::envoy::mend;
 use crate::envoy::scan::{Scanner, Token, is_number};
 use crate::record::{Field, Key, Kind, Name, Record, Value};
 use crate::timestamp::parse_rfc3339_ns;
@@ -17,21 +22,45 @@ const MEMBERS_MAX: usize = 1024;
 /// Fewer fields are no access log, nor an event.
 const FIELDS_MIN: usize = 2;
 
-/// Parses a line that begins as a JSON object, sets `record.time_ns` of an access log, and says what it is. Fields stay in
-/// the record for an access log only.
-pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Kind {
-    let before = record.parsed.len();
-    let evidence = read(line, record);
-    let kind = evidence.as_ref().map_or(Kind::Other, Evidence::kind);
-    match evidence {
-        Some(evidence) if kind == Kind::Access => {
-            if let Some(time_ns) = evidence.start_ns.or(evidence.timestamp_ns) {
-                record.time_ns = time_ns;
-            }
-        }
-        _ => record.parsed.truncate(before),
+/// A level is not longer than this, in bytes.
+const LEVEL_BYTES_MAX: usize = 10;
+
+/// What a line that begins as a JSON object is.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// What it is. The members that could be read are in the record, whatever it is.
+    pub kind: Kind,
+    /// It has members as Envoy's formats have, though it may be broken.
+    pub looks_like_envoy: bool,
+    /// The level of a line of Envoy's own log.
+    pub level: Option<&'a [u8]>,
+    /// The place in `record.parsed` of a member that may hold a line.
+    pub line: Option<usize>,
+}
+
+/// Reads a line that begins as a JSON object, puts its members into the record, and says what it is.
+///
+/// A line that is not JSON by its strings only is read as it was meant, see [`super::mend`]. Of any other that is broken no more is
+/// known than whether it is Envoy's own: the log format that many use for that escapes nothing.
+pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Reading<'a> {
+    let before = (record.parsed.len(), record.scratch.len());
+    let mut evidence = Evidence::default();
+    let is_whole = str::from_utf8(line).is_ok_and(|text| read(Scanner::new(text), record, &mut evidence).is_some());
+    if is_whole {
+        return evidence.reading(record);
     }
-    kind
+    record.parsed.truncate(before.0);
+    if mend::may_help(line) {
+        evidence = Evidence::default();
+        if read(Scanner::tolerant(line), record, &mut evidence).is_some() {
+            mend::fields(record, before.0);
+            return evidence.reading(record);
+        }
+        record.parsed.truncate(before.0);
+        record.scratch.truncate(before.1);
+    }
+    let kind = if evidence.is_application() { Kind::Envoy } else { Kind::Other };
+    Reading { kind, looks_like_envoy: evidence.looks_like_envoy(), level: evidence.level, line: None }
 }
 
 /// What fields say that came parsed already, and the start time of an access log in nanoseconds since 1970 UTC.
@@ -55,9 +84,7 @@ fn token(value: Value<'_>) -> Token<'_> {
     }
 }
 
-fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Option<Evidence> {
-    let mut scanner = Scanner::new(str::from_utf8(line).ok()?);
-    let mut evidence = Evidence::default();
+fn read<'a>(mut scanner: Scanner<'a>, record: &mut Record<'a>, evidence: &mut Evidence<'a>) -> Option<()> {
     let mut members = 0;
     scanner.open()?;
     while let Some((name, token)) = scanner.member(members == 0)? {
@@ -67,9 +94,12 @@ fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Option<Evidence> {
         }
         let name = Name::json(name);
         evidence.weigh(name, token);
+        if evidence.holds_line && evidence.line.is_none() {
+            evidence.line = Some(record.parsed.len());
+        }
         record.parsed.push(Field { name, value: value(name, token) });
     }
-    Some(evidence)
+    Some(())
 }
 
 fn value<'a>(name: Name<'a>, token: Token<'a>) -> Value<'a> {
@@ -100,7 +130,7 @@ fn is_numeric(key: Key) -> bool {
 
 /// What an object's members say about it.
 #[derive(Debug, Default)]
-struct Evidence {
+struct Evidence<'a> {
     start_ns: Option<i64>,
     timestamp_ns: Option<i64>,
     /// It says how a request ended or how long it took.
@@ -113,10 +143,17 @@ struct Evidence {
     foreign: bool,
     cluster_name: bool,
     ejection: bool,
+    /// A level, as lines of a log have one.
+    level: Option<&'a [u8]>,
+    /// It names Envoy as who writes, or a place in its sources.
+    says_envoy: bool,
+    /// One member is a text under a name that lines are put under.
+    holds_line: bool,
+    line: Option<usize>,
 }
 
-impl Evidence {
-    fn weigh(&mut self, name: Name<'_>, token: Token<'_>) {
+impl<'a> Evidence<'a> {
+    fn weigh(&mut self, name: Name<'_>, token: Token<'a>) {
         match name {
             Name::Known(key) => self.weigh_known(key, token),
             Name::Text(name) | Name::Json(name) => self.weigh_unknown(name, token),
@@ -125,11 +162,17 @@ impl Evidence {
         }
     }
 
-    fn weigh_known(&mut self, key: Key, token: Token<'_>) {
-        use Key::{Duration, GrpcStatus, Level, Method, Path, Protocol, RequestId, ResponseCode, StartTime, UserAgent};
+    fn weigh_known(&mut self, key: Key, token: Token<'a>) {
+        use Key::{
+            Duration, GrpcStatus, Level, Log, Method, Path, Protocol, RequestId, ResponseCode, StartTime, UserAgent,
+        };
         match key {
             StartTime => self.start_ns = self.start_ns.or(time(token)),
-            Level => self.foreign = true,
+            Level => {
+                self.foreign = true;
+                self.weigh_level(token);
+            }
+            Log => self.weigh_line(token),
             Duration => {
                 self.outcome = true;
                 self.weak += 1;
@@ -144,7 +187,7 @@ impl Evidence {
         }
     }
 
-    fn weigh_unknown(&mut self, name: &[u8], token: Token<'_>) {
+    fn weigh_unknown(&mut self, name: &[u8], token: Token<'a>) {
         match name {
             b"@timestamp" => self.timestamp_ns = self.timestamp_ns.or(time(token)),
             b"x_forwarded_for" | b"x-forwarded-for" | b":authority" | b"x-envoy-upstream-service-time" => {
@@ -158,17 +201,64 @@ impl Evidence {
             b"user-agent" | b"x-request-id" | b"x_request_id" | b":path" | b":method" | b"grpc_status_number" => {
                 self.weak += 1
             }
-            b"msg" | b"message" | b"severity" | b"logger" | b"lvl" => self.foreign = true,
+            b"msg" | b"message" => {
+                self.foreign = true;
+                self.weigh_line(token);
+            }
+            b"severity" | b"lvl" | b"Level" | b"LogLevel" | b"log_level" => {
+                self.foreign = true;
+                self.weigh_level(token);
+            }
+            b"logger" => self.foreign = true,
+            b"scope" => {
+                self.says_envoy |=
+                    matches!(token, Token::String(text) if text == b"envoy" || text.starts_with(b"envoy "));
+            }
             b"cluster_name" => self.cluster_name = true,
             b"action" => self.ejection |= matches!(token, Token::String(b"EJECT" | b"UNEJECT")),
-            _ => {}
+            _ => self.says_envoy |= matches!(token, Token::String(text) if is_source_place(text)),
         }
+    }
+
+    fn weigh_level(&mut self, token: Token<'a>) {
+        if let Token::String(text) = token
+            && (1..=LEVEL_BYTES_MAX).contains(&text.len())
+            && text.iter().all(u8::is_ascii_alphabetic)
+        {
+            self.level = self.level.or(Some(text));
+        }
+    }
+
+    fn weigh_line(&mut self, token: Token<'a>) {
+        self.holds_line |= matches!(token, Token::String(_));
+    }
+
+    /// Decides; for a whole object.
+    fn reading(&self, record: &mut Record<'a>) -> Reading<'a> {
+        let kind = self.kind();
+        if kind == Kind::Access
+            && let Some(time_ns) = self.start_ns.or(self.timestamp_ns)
+        {
+            record.time_ns = time_ns;
+        }
+        let level = self.level.filter(|_| self.is_application());
+        Reading { kind, looks_like_envoy: kind != Kind::Other, level, line: self.line }
+    }
+
+    /// Whether it is a line of Envoy's own log: it says so, and has a level.
+    fn is_application(&self) -> bool {
+        self.says_envoy && self.level.is_some()
+    }
+
+    /// Whether what could be read of a broken object has what only access logs have.
+    fn looks_like_envoy(&self) -> bool {
+        self.strong > 0 || self.is_application()
     }
 
     fn kind(&self) -> Kind {
         if self.is_access() {
             Kind::Access
-        } else if self.cluster_name && self.ejection {
+        } else if self.is_application() || (self.cluster_name && self.ejection) {
             // envoy.data.cluster.v3.OutlierDetectionEvent
             Kind::Envoy
         } else {
@@ -203,10 +293,7 @@ mod tests {
     use super::*;
 
     fn kind(line: &str) -> Kind {
-        let mut record = Record::new();
-        let kind = parse(line.as_bytes(), &mut record);
-        assert_eq!(record.parsed.is_empty(), kind != Kind::Access, "{line}");
-        kind
+        parse(line.as_bytes(), &mut Record::new()).kind
     }
 
     const ACCESS: [&str; 8] = [
@@ -270,10 +357,58 @@ mod tests {
     }
 
     #[test]
+    fn envoy_s_own_log_in_json() {
+        for (line, level) in [
+            (
+                r#"{"level":"debug","time":"2023-02-28T10:36:20.575312Z","scope":"envoy http","msg":"[C1] new stream","thread":"24"}"#,
+                "debug",
+            ),
+            (
+                r#"{"Timestamp":"2023-02-28T10:36:20","ThreadId":"7","SourceLine":"source/server/server.cc:404","Level":"info","Message":"x"}"#,
+                "info",
+            ),
+            // Nobody has escaped the message.
+            (r#"{"level":"warning","scope":"envoy config","msg":"desc = "x""}"#, "warning"),
+        ] {
+            let reading = parse(line.as_bytes(), &mut Record::new());
+            assert_eq!((reading.kind, reading.level), (Kind::Envoy, Some(level.as_bytes())), "{line}");
+            assert!(reading.looks_like_envoy);
+        }
+        for line in [
+            r#"{"level":"debug","scope":"envoys","msg":"x"}"#,
+            r#"{"scope":"envoy http","msg":"x"}"#,
+            r#"{"level":"debug","file":"src/server.cc:404","msg":"x"}"#,
+            r#"{"level":"debug","msg":"desc = "envoy config""}"#,
+        ] {
+            assert_eq!(kind(line), Kind::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_broken_access_log_still_looks_like_one() {
+        let looks = |line: &str| parse(line.as_bytes(), &mut Record::new()).looks_like_envoy;
+        assert!(looks(r#"{"authority":"a","method":"GET","user_agent":"{"x":1}","path":"/"}"#));
+        assert!(!looks(r#"{"method":"GET","user_agent":"{"x":1}","path":"/"}"#));
+    }
+
+    #[test]
+    fn strings_that_are_no_json_are_mended() {
+        let line = b"{\"start_time\":\"2026-11-22T02:36:32.784Z\",\"response_code\":200,\"method\":\"GET\",\"path\":\"/caf\\303\\251\",\"authority\":\"a\",\"user_agent\":\"a\tb\\\"\xff\",\"x\\303\":[\"\\377\",1],\"bytes_sent\":1e+06}";
+        let mut record = Record::new();
+        assert_eq!(parse(line, &mut record).kind, Kind::Access);
+        let text = |name: &[u8]| record.bytes_of(record.get_by_name(name).unwrap()).unwrap();
+        assert_eq!(text(b"path"), "/caf\u{e9}".as_bytes());
+        assert_eq!(text(b"user_agent"), b"a\tb\"\xff");
+        assert_eq!(text(b"x\xc3"), "[\"\u{ff}\",1]".as_bytes());
+        assert_eq!(record.get(Key::Method), Some(&Value::Json(b"GET")));
+        assert_eq!(record.get(Key::BytesSent), Some(&Value::Number(b"1e+06")));
+    }
+
+    #[test]
     fn fields_are_weighed_as_members_are() {
         for line in ACCESS {
             let mut record = Record::new();
-            assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+            assert_eq!(parse(line.as_bytes(), &mut record).kind, Kind::Access);
             let (kind, start_ns) = weigh(&record.parsed);
             assert_eq!(kind, Kind::Access, "{line}");
             assert_eq!(start_ns.unwrap_or(0), record.time_ns, "{line}");
@@ -287,7 +422,7 @@ mod tests {
     fn values_become_what_they_are() {
         let line = r#"{"start_time":"2026-11-22T02:36:32.784Z","response_code":"200","bytes_sent":1e+06,"bytes_received":"-","duration":"07","upstream_host":"-","user_agent":"a\"b","session":"-","level":"-","labels":{"a":[1]},"ok":true,"response_code":503}"#;
         let mut record = Record::new();
-        assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+        assert_eq!(parse(line.as_bytes(), &mut record).kind, Kind::Access);
         assert_eq!(record.time_ns, 1_795_314_992_784_000_000);
         let values: Vec<Value<'_>> = record.parsed.iter().map(|field| field.value).collect();
         assert_eq!(
@@ -316,7 +451,7 @@ mod tests {
         let line = r#"{"start_time":"yesterday","response_code":200,"bytes_sent":1,"bytes_received":1,"method":"GET","path":"/"}"#;
         let mut record = Record::new();
         record.time_ns = 7;
-        assert_eq!(parse(line.as_bytes(), &mut record), Kind::Access);
+        assert_eq!(parse(line.as_bytes(), &mut record).kind, Kind::Access);
         assert_eq!(record.time_ns, 7);
     }
 }

@@ -4,6 +4,10 @@
 //! between their quotes, numbers, objects and arrays as they are. Accepted is what RFC 8259 accepts, except for nesting
 //! deeper than [`DEPTH_MAX`] and for escapes of lone surrogates, which no reader downstream could turn into text.
 //!
+//! [`Scanner::tolerant`] is for a second try: within strings it also takes bytes that are not UTF-8, control characters,
+//! octal escapes (`\303`: so Envoy prints strings that are not UTF-8) and lone surrogates. What it yields is not JSON until
+//! [`super::mend`] has made it so.
+//!
 //! Cost: strings are skipped eight bytes at a time; everything else is a byte at a time.
 
 /// Objects and arrays nest no deeper than this; keeps the recursion small.
@@ -29,12 +33,18 @@ pub enum Token<'a> {
 pub struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    tolerant: bool,
 }
 
 impl<'a> Scanner<'a> {
     /// At the start of a text, which must be UTF-8.
     pub fn new(text: &'a str) -> Self {
-        Self { text: text.as_bytes(), at: 0 }
+        Self { text: text.as_bytes(), at: 0, tolerant: false }
+    }
+
+    /// At the start of any bytes; takes strings that are not JSON's.
+    pub fn tolerant(text: &'a [u8]) -> Self {
+        Self { text, at: 0, tolerant: true }
     }
 
     /// Enters the object that the text is.
@@ -141,6 +151,7 @@ impl<'a> Scanner<'a> {
                     return Some(inside);
                 }
                 b'\\' => self.escape()?,
+                _ if self.tolerant => self.at += 1,
                 _ => return None,
             }
         }
@@ -151,6 +162,12 @@ impl<'a> Scanner<'a> {
         self.at += 2;
         match escaped {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'0'..=b'3' if self.tolerant => {
+                let rest = self.text.get(self.at..self.at + 2)?;
+                self.at += 2;
+                rest.iter().all(|digit| matches!(digit, b'0'..=b'7')).then_some(())
+            }
+            b'u' if self.tolerant => self.hex4().map(drop),
             b'u' => match self.hex4()? {
                 0xd800..=0xdbff => {
                     self.expect(b'\\')?;

@@ -6,7 +6,7 @@ use super::{BLOCK_BYTES_MAX, Parse, Pipeline};
 use crate::encode::{Fragment, encode};
 use crate::envoy::Parser;
 use crate::journal::block::{Block, Entry, Partition};
-use crate::record::{Kind, Record};
+use crate::record::{Kind, Record, Value};
 use crate::route::{Decision, TagView};
 use crate::telemetry::account::{Ledger, REASONS, Reason};
 use crate::telemetry::own;
@@ -116,11 +116,20 @@ impl Stage {
             return self.tally.lose(Reason::OwnLog);
         }
         let Parse { envoy, application, .. } = self.pipeline.parse;
-        let is_envoys = match record.log_line() {
+        let (line, time_ns) = (record.log_line(), record.time_ns);
+        let is_envoys = match line {
             _ if !envoy => false,
             Some(line) => self.parser.parse(line, record),
             None => self.parser.recognise(record),
         };
+        if record.kind == Kind::Envoy
+            && !application
+            && let Some(line) = line
+        {
+            // It passes as it came, with what was around it.
+            record.put_log(Value::Text(line));
+            record.time_ns = time_ns;
+        }
         if !self.pipeline.passes_applications || self.may_hold_envoys(is_envoys) {
             self.pipeline.redactor.redact(record);
         }
