@@ -21,7 +21,7 @@ use self::repeats::{Begun, ChunkKey, Repeats};
 use self::stage::{Envoys, Stage, Tally};
 use self::way::{Exit, Rest, Way};
 use crate::chunk::{Chunk, Encoding, Position, SourceId};
-use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, Offer, PartialLimits, Rejoiner};
+use crate::decode::{self, Body, Entries, FrameErrorKind, Joined, PartialLimits, Rejoiner};
 use crate::encode::Fragment;
 use crate::envoy::Parser;
 use crate::filter::{Arena, Filters, Pending, TagFilters};
@@ -268,10 +268,10 @@ impl Intake {
         }
     }
 
-    /// Up to where a source that stands at that place, behind the chunk just taken, has nothing held back by a filter.
+    /// Up to where a source that stands at that place, behind the chunk just taken, has nothing held back.
     fn safe_position(&mut self, position: Position, received_ns: i64) -> Option<Position> {
         let before = self.stands.replace(position);
-        let oldest_ns = self.pending.oldest_ns();
+        let oldest_ns = self.pending.oldest_ns().into_iter().chain(self.rejoiner.oldest_ns()).min();
         self.is_late = oldest_ns.is_some();
         match oldest_ns {
             None => Some(position),
@@ -283,7 +283,7 @@ impl Intake {
 
     /// Where the source stands, if that could not be told before, and nothing is held back any more.
     fn late_position(&mut self) -> Option<Position> {
-        let is_told_now = self.is_late && self.pending.is_empty();
+        let is_told_now = self.is_late && !self.holds_back();
         self.is_late &= !is_told_now;
         self.stands.filter(|_| is_told_now)
     }
@@ -336,7 +336,7 @@ impl Intake {
     fn take_lines(&mut self, chunk: &Chunk, mut start: usize, fragment: &Fragment) -> usize {
         self.arena.reset();
         let spare = std::mem::take(&mut self.spare);
-        let (mut way, _) = self.way(chunk.received_ns, fragment);
+        let (mut way, mut rest_of_pass) = self.way(chunk.received_ns, fragment);
         let mut record = spare.recycle();
         let mut letter_tag = Vec::new();
         while start < chunk.bytes.len() && !way.exit.is_full() {
@@ -350,7 +350,7 @@ impl Intake {
                 way.exit.stage.letter(&letter_tag, &mut record, fragment);
             } else {
                 record.push_envelope(Name::Known(Key::Log), Value::Text(line));
-                way.record(chunk.tag.as_bytes(), &mut record);
+                way.offered(&mut rest_of_pass, chunk.tag.as_bytes(), &mut record);
             }
         }
         self.spare = record.recycle();
@@ -482,7 +482,7 @@ impl Intake {
     fn take_entries(&mut self, tag: &[u8], entries: &mut Entries<'_>, received_ns: i64, fragment: &Fragment) {
         self.arena.reset();
         let spare = std::mem::take(&mut self.spare);
-        let (mut way, rest) = self.way(received_ns, fragment);
+        let (mut way, mut rest) = self.way(received_ns, fragment);
         let mut record = spare.recycle();
         while !way.exit.is_full() {
             let Some(entry) = entries.next_into(&mut record, received_ns) else { break };
@@ -493,16 +493,7 @@ impl Intake {
                 way.exit.stage.tally.lose(Reason::MalformedEntry);
                 continue;
             }
-            match rest.rejoiner.offer(tag, &record, received_ns) {
-                Offer::NotPartial => way.record(tag, &mut record),
-                Offer::Held => {
-                    while let Some(joined) = rest.rejoiner.next_due(received_ns) {
-                        way.joined(&joined);
-                    }
-                }
-                Offer::Complete(joined) => way.joined(&joined),
-                Offer::Orphan => way.exit.stage.tally.lose(Reason::TooLarge),
-            }
+            way.offered(&mut rest, tag, &mut record);
         }
         self.spare = record.recycle();
     }

@@ -77,11 +77,14 @@ impl<'a> Builder<'a> {
         let sinks = self.sinks(root.sink.unwrap_or_default());
         let names: HashMap<&str, usize> =
             sinks.iter().enumerate().map(|(number, sink)| (sink.name.as_str(), number)).collect();
-        let filter = self.filters(
+        let mut filter = self.filters(
             root.filter.unwrap_or_default(),
             root.parser.unwrap_or_default(),
             root.multiline_parser.unwrap_or_default(),
         );
+        if root.parse.as_ref().is_some_and(|parse| parse.join_lines == Some(true)) {
+            filter.filters.push(crate::filter::multiline::of_envoy());
+        }
         let route = self.route(root.route.unwrap_or_default(), &names);
         self.warn_of_idle_sinks(&route, &sinks);
         let admin = self.admin(root.admin.unwrap_or_default(), &sources, &sinks);

@@ -10,12 +10,17 @@
 //! [`PartialLimits::bytes_max`] is cut there, and what follows is dropped; a piece whose first piece is not here (evicted, timed out, or sent
 //! over an earlier connection) is an [`Offer::Orphan`] and dropped. The caller counts both.
 //!
+//! The files of a Kubernetes node (CRI) hold pieces too: `TIME stdout P text`, and `F` for the last one. They have no id and no number:
+//! pieces of one tag and stream follow each other. The line put together has the first piece's time, and `F`. Where a line was given up
+//! before its last piece came, the rest of it is dropped, through to its `F`.
+//!
 //! One [`Rejoiner`] per connection; memory is bounded by [`PartialLimits::open_bytes_max`]. A connection that sends no partials costs nothing
 //! but a look at each record's names.
 
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::envoy::wrapper;
 use crate::record::{Key, Name, Record, Value};
 
 /// Bounds of what a connection's open pieces may cost.
@@ -62,8 +67,12 @@ pub struct Joined {
     /// How many pieces it was made of.
     pub pieces: u64,
     id: Box<[u8]>,
-    /// When the last piece came, in nanoseconds since 1970 UTC.
+    /// When the first piece came, in nanoseconds since 1970 UTC.
+    opened_ns: i64,
+    /// When the last piece came.
     touched_ns: i64,
+    /// Where in the line a Kubernetes node says that this is a piece.
+    mark: Option<usize>,
     /// Names and values of `fields`.
     envelope: Vec<u8>,
     fields: Vec<(Range<usize>, Owned)>,
@@ -104,7 +113,9 @@ impl Joined {
             truncated: false,
             pieces: 0,
             id: id.into(),
+            opened_ns: 0,
             touched_ns: 0,
+            mark: None,
             envelope: Vec::new(),
             fields: Vec::with_capacity(record.envelope.len()),
             line: Vec::new(),
@@ -159,6 +170,8 @@ pub struct Rejoiner {
     open_bytes: usize,
     /// Gave way to others; to be fetched with [`Self::next_due`].
     evicted: Vec<Joined>,
+    /// Of Kubernetes' lines that were given up: what still comes has no beginning.
+    headless: Vec<Box<[u8]>>,
 }
 
 impl Rejoiner {
@@ -176,7 +189,14 @@ impl Rejoiner {
     #[inline]
     pub fn offer(&mut self, tag: &[u8], record: &Record<'_>, now_ns: i64) -> Offer {
         let is_partial = |name: &Name<'_>| matches!(name, Name::Text(b"partial_message"));
-        if self.open.is_empty() && !record.envelope.iter().any(|field| is_partial(&field.name)) {
+        let is_cri = match self.headless.is_empty() {
+            true => wrapper::may_be_piece,
+            false => wrapper::begins_with_time,
+        };
+        if self.open.is_empty()
+            && !record.envelope.iter().any(|field| is_partial(&field.name))
+            && !record.log_line().is_some_and(is_cri)
+        {
             return Offer::NotPartial;
         }
         self.take(tag, record, now_ns)
@@ -189,12 +209,17 @@ impl Rejoiner {
         }
         let timeout_ns = i64::try_from(self.limits.timeout.as_nanos()).unwrap_or(i64::MAX);
         let due = self.open.iter().position(|joined| now_ns.saturating_sub(joined.touched_ns) >= timeout_ns)?;
-        Some(self.close(due))
+        Some(self.give_up(due))
     }
 
     /// The next line of those still open, when the connection has ended.
     pub fn next_left(&mut self) -> Option<Joined> {
         self.evicted.pop().or_else(|| (!self.open.is_empty()).then(|| self.close(0)))
+    }
+
+    /// When the oldest piece of what is open came, in nanoseconds since 1970 UTC.
+    pub fn oldest_ns(&self) -> Option<i64> {
+        self.open.iter().chain(&self.evicted).map(|joined| joined.opened_ns).min()
     }
 
     /// Bytes of the lines that are open.
@@ -205,7 +230,7 @@ impl Rejoiner {
     /// All open lines give way, to be fetched with [`Self::next_due`].
     pub fn give_way(&mut self) {
         while !self.open.is_empty() {
-            let mut oldest = self.close(0);
+            let mut oldest = self.give_up(0);
             oldest.truncated = true;
             self.evicted.push(oldest);
         }
@@ -213,38 +238,73 @@ impl Rejoiner {
 
     #[cold]
     fn take(&mut self, tag: &[u8], record: &Record<'_>, now_ns: i64) -> Offer {
-        let piece = Piece::of(record);
-        let Some(line) = record.log_line() else { return Offer::NotPartial };
-        let id = if piece.id.is_empty() { stream_id(record) } else { piece.id.into() };
+        let mut piece = Piece::of(record);
+        let Some(mut line) = record.log_line() else { return Offer::NotPartial };
+        let cri = if piece.is_partial { None } else { wrapper::piece(line) };
+        if let Some((mark, _)) = cri {
+            piece.is_partial = line.get(mark) == Some(&b'P');
+        }
+        let id = match cri {
+            Some((mark, _)) => cri_id(tag, line, mark),
+            None if piece.id.is_empty() => stream_id(record),
+            None => piece.id.into(),
+        };
+        if let Some(place) = self.headless.iter().position(|headless| *headless == id) {
+            if !piece.is_partial {
+                self.headless.remove(place);
+            }
+            return Offer::Orphan;
+        }
         let place = self.open.iter().position(|joined| joined.id == id);
         let place = match place {
             Some(place) => place,
             None if !piece.is_partial => return Offer::NotPartial,
             None if piece.is_later => return Offer::Orphan,
             None => {
-                let joined = Joined::open(tag, &id, record);
+                let mut joined = Joined::open(tag, &id, record);
+                joined.opened_ns = now_ns;
+                joined.mark = cri.map(|(mark, _)| mark);
                 self.open_bytes += joined.bytes();
                 self.open.push(joined);
                 self.open.len() - 1
             }
         };
         let joined = &mut self.open[place];
+        if let Some((_, text)) = cri.filter(|_| joined.pieces > 0) {
+            line = line.get(text..).unwrap_or_default();
+        }
         let before = joined.bytes();
         joined.append(line, self.limits.bytes_max);
         joined.touched_ns = now_ns;
         self.open_bytes += joined.bytes() - before;
         if piece.is_last || !piece.is_partial {
-            return Offer::Complete(Box::new(self.close(place)));
+            let mut whole = self.close(place);
+            if let Some(mark) = whole.mark.and_then(|mark| whole.line.get_mut(mark)) {
+                *mark = b'F';
+            }
+            return Offer::Complete(Box::new(whole));
         }
         while self.open.len() > self.limits.records_max || self.open_bytes > self.limits.open_bytes_max {
             if self.open.is_empty() {
                 break;
             }
-            let mut oldest = self.close(0);
+            let mut oldest = self.give_up(0);
             oldest.truncated = true;
             self.evicted.push(oldest);
         }
         Offer::Held
+    }
+
+    /// Closes a line whose last piece has not come.
+    fn give_up(&mut self, place: usize) -> Joined {
+        let joined = self.close(place);
+        if joined.mark.is_some() {
+            if self.headless.len() >= self.limits.records_max.max(1) {
+                self.headless.remove(0);
+            }
+            self.headless.push(joined.id.clone());
+        }
+        joined
     }
 
     fn close(&mut self, place: usize) -> Joined {
@@ -286,6 +346,12 @@ impl<'a> Piece<'a> {
 fn stream_id(record: &Record<'_>) -> Box<[u8]> {
     let text = |key| record.get(key).and_then(|value| record.bytes_of(value)).unwrap_or_default();
     [text(Key::ContainerId), b"\0", text(Key::Source)].concat().into()
+}
+
+/// The tag and the stream of a line of a Kubernetes node, whose mark stands there.
+fn cri_id(tag: &[u8], line: &[u8], mark: usize) -> Box<[u8]> {
+    let stream = line.get(mark.saturating_sub(7)..mark).unwrap_or_default();
+    [b"cri\0", stream, b"\0", tag].concat().into()
 }
 
 fn is_partial_name(name: Name<'_>) -> bool {
@@ -395,6 +461,43 @@ mod tests {
         assert_eq!((line(&evicted), evicted.truncated), (b"a".to_vec(), true));
         assert!(rejoiner.next_due(0).is_none());
         assert!(matches!(rejoiner.offer(b"t", &piece(b"c", b"2", b"true", b"!"), 0), Offer::Complete(_)));
+    }
+
+    fn cri<'a>(line: &'a str) -> Record<'a> {
+        record(&[("log", line.as_bytes())])
+    }
+
+    #[test]
+    fn pieces_of_a_kubernetes_node_meet_by_stream() {
+        let mut rejoiner = Rejoiner::default();
+        let time = "2027-01-30T12:10:13.682034460Z";
+        let lines = ["stdout P /x?a", "stderr P e", "stdout P bc", "stdout F ", "stderr F rr", "stdout F whole"];
+        let lines = lines.map(|line| format!("{time} {line}"));
+        let mut offer = |number: usize| rejoiner.offer(b"t", &cri(&lines[number]), 7);
+        assert!(matches!(offer(0), Offer::Held));
+        assert!(matches!(offer(1), Offer::Held));
+        assert!(matches!(offer(2), Offer::Held));
+        let Offer::Complete(out) = offer(3) else { panic!("whole") };
+        let Offer::Complete(error) = offer(4) else { panic!("whole") };
+        assert_eq!(line(&out), format!("{time} stdout F /x?abc").into_bytes());
+        assert_eq!(line(&error), format!("{time} stderr F err").into_bytes());
+        assert!(matches!(offer(5), Offer::NotPartial));
+        assert_eq!((rejoiner.oldest_ns(), rejoiner.open_bytes), (None, 0));
+    }
+
+    #[test]
+    fn what_follows_a_line_of_a_node_that_was_given_up_is_dropped_to_its_end() {
+        let mut rejoiner = Rejoiner::default();
+        let time = "2027-01-30T12:10:13.682034460Z";
+        let lines = ["stdout P /x?", "stdout P se", "stdout F cret", "stdout F whole"];
+        let lines = lines.map(|line| format!("{time} {line}"));
+        assert!(matches!(rejoiner.offer(b"t", &cri(&lines[0]), 0), Offer::Held));
+        let due = rejoiner.next_due(10 * STEP_NS).unwrap();
+        assert_eq!(line(&due), lines[0].as_bytes(), "as it came");
+        assert!(matches!(rejoiner.offer(b"u", &cri(&lines[3]), 0), Offer::NotPartial), "another tag");
+        assert!(matches!(rejoiner.offer(b"t", &cri(&lines[1]), 0), Offer::Orphan));
+        assert!(matches!(rejoiner.offer(b"t", &cri(&lines[2]), 0), Offer::Orphan));
+        assert!(matches!(rejoiner.offer(b"t", &cri(&lines[3]), 0), Offer::NotPartial));
     }
 
     proptest! {

@@ -14,7 +14,7 @@
 //! Docker's log driver calls it, the container as `container_name`. Its time is the record's, unless the line has one of its own,
 //! and is not kept besides: it says when the runtime read the line.
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use crate::record::{Field, Key, Name, Record, Value};
 use crate::timestamp::parse_rfc3339_ns;
@@ -107,6 +107,18 @@ fn stream(rest: &[u8]) -> Option<(&[u8], (bool, &[u8]))> {
         Some(b':') => Some((source, (is_piece, &rest[memchr(b' ', rest)? + 1..]))),
         Some(_) => None,
     }
+}
+
+/// Whether the line could be a piece of a longer one, though not its last; cheap.
+#[inline]
+pub fn may_be_piece(line: &[u8]) -> bool {
+    begins_with_time(line) && memmem::find(&line[..line.len().min(TIME_BYTES_MAX + 10)], b" P").is_some()
+}
+
+/// Whether the line could begin with a time; cheaper.
+#[inline]
+pub fn begins_with_time(line: &[u8]) -> bool {
+    line.first().is_some_and(u8::is_ascii_digit) && line.get(10) == Some(&b'T')
 }
 
 /// Where the piece mark of a line of a Kubernetes node stands, and where its text begins.

@@ -5,7 +5,7 @@
 //! was open and passes by itself. What is open waits `flush_ms` for its next line, and comes out at the end of the connection.
 //!
 //! Lines are told apart by connection, tag, filter and the field `source`, so that stdout and stderr do not mix. A line that would make a
-//! record longer than [`JOINED_BYTES_MAX`] comes out by itself; beyond [`OPEN_BYTES_MAX`] in a connection the oldest comes out. Nothing is cut.
+//! record longer than [`JOINED_BYTES_MAX`], or [`JOINED_LINES_MAX`], begins the next one; beyond [`OPEN_BYTES_MAX`] in a connection the oldest comes out. Nothing is cut.
 //!
 //! `mode = "partial_message"` does nothing here: lines that Docker has split are joined for every source before filters run.
 
@@ -18,10 +18,14 @@ use crate::pattern::{Groups, Pattern};
 use crate::record::{Field, Key, Name, Record, Value};
 
 mod builtin;
+mod envoy;
 pub(super) mod open;
 
 /// The longest record that is joined, in bytes of its text.
 pub const JOINED_BYTES_MAX: usize = 1 << 20;
+
+/// The longest record that is joined, in lines.
+pub const JOINED_LINES_MAX: usize = 10_000;
 
 /// What a connection may hold open, in bytes.
 pub const OPEN_BYTES_MAX: usize = 4 << 20;
@@ -91,7 +95,13 @@ pub(super) struct Joiner {
 #[derive(Debug)]
 enum Joining {
     Rules(Box<[Rule]>),
-    Last { text: Box<[u8]>, whole: bool, negate: bool },
+    Last {
+        text: Box<[u8]>,
+        whole: bool,
+        negate: bool,
+    },
+    /// Records of Envoy's own log.
+    Envoy,
 }
 
 #[derive(Debug)]
@@ -178,6 +188,15 @@ impl Joiner {
                     Some(_) => Verdict::Continues { state: 0, is_last, newline: false },
                 }
             }
+            Joining::Envoy => envoy::judge(content, state),
+        }
+    }
+
+    /// What of a line is joined.
+    fn part<'a>(&self, line: &'a [u8], verdict: Verdict) -> &'a [u8] {
+        match (&self.kind, verdict) {
+            (Joining::Envoy, Verdict::Continues { state, .. }) => envoy::within(line, state).unwrap_or(line),
+            _ => line,
         }
     }
 }
@@ -314,7 +333,9 @@ impl Multiline {
                 let pattern = of(&joiner.key_pattern).unwrap_or(line);
                 match joiner.judge(line, pattern, state) {
                     Verdict::NotMine => continue,
-                    verdict => return Some(Looked { verdict, joiner: number, content: line, place }),
+                    verdict => {
+                        return Some(Looked { verdict, joiner: number, content: joiner.part(line, verdict), place });
+                    }
                 }
             };
             let parser = match inner {
@@ -355,8 +376,25 @@ impl Multiline {
         let group = self.joiners.iter().find_map(|number| joiners.get(*number)?.key_group.as_ref());
         let own = group.and_then(|group| record.envelope.iter().find(|field| group.is(&field.name)));
         let field = own.or_else(|| record.envelope.iter().find(source));
+        let is_envoys =
+            |number: &usize| joiners.get(*number).is_some_and(|joiner| matches!(joiner.kind, Joining::Envoy));
+        if field.is_none() && self.joiners.iter().any(is_envoys) {
+            let line = record.envelope.iter().find(|field| self.key.is(&field.name));
+            return line.and_then(|line| envoy::stream(text(&line.value, arena)?)).unwrap_or_default();
+        }
         field.and_then(|field| text(&field.value, arena)).unwrap_or_default()
     }
+}
+
+/// The configuration that joins Envoy's own log, for all tags.
+pub fn of_envoy() -> super::FilterConfig {
+    let config = Config {
+        key_content: Key::Log.name().to_owned(),
+        parser: vec![builtin::ENVOY.to_owned()],
+        flush_ms: FLUSH_MS_DEFAULT,
+        is_partial_mode: false,
+    };
+    super::FilterConfig { tags: super::Tags::Wildcard("*".into()), kind: super::Kind::Multiline(config) }
 }
 
 /// The multiline parsers that need no table, with their names.

@@ -155,10 +155,9 @@ impl<'a, O: Out<'a>> Walk<'_, 'a, O> {
         let content = looked.content;
         let (state, is_last) = match looked.verdict {
             Verdict::Continues { state, is_last, newline } => {
-                let room = |open: &Open| open.text_bytes() + content.len() < JOINED_BYTES_MAX;
                 if let Some(number) = place
                     && let Some(open) = self.pending.open.get_mut(number)
-                    && room(open)
+                    && open.has_room(content.len())
                 {
                     let before = open.held();
                     open.append(content, newline);

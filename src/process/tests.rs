@@ -348,6 +348,64 @@ async fn filters_run_before_parsing_and_are_accounted() {
 }
 
 #[tokio::test]
+async fn pieces_of_a_node_s_file_are_one_line_before_redaction() {
+    let mut rig = Rig::new(1 << 20);
+    let mut intake = rig.intakes.intake();
+    let at = |offset| Position { device: 1, inode: 2, offset, seen_bytes: 0, check: 0 };
+    let chunk = |text: &str, offset| Chunk {
+        source: 0,
+        tag: "t".into(),
+        is_prefix: false,
+        bytes: Bytes::copy_from_slice(text.as_bytes()),
+        encoding: Encoding::Lines,
+        received_ns: offset as i64,
+        position: Some(at(offset)),
+    };
+    let time = "2027-01-30T12:10:13.682034460Z";
+    intake.submit(chunk("zero\n", 5)).await;
+    assert_eq!(rig.next_block().await.position, Some(at(5)));
+    intake.submit(chunk(&format!("one\n{time} stdout P see /x?tok\n"), 70)).await;
+    let block = rig.next_block().await;
+    assert_eq!(block.position, Some(at(5)), "the piece is not in the block");
+    assert_eq!(block.index.len(), 1);
+    intake.submit(chunk(&format!("{time} stdout F en=1 now\n"), 80)).await;
+    let block = rig.next_block().await;
+    assert_eq!(block.position, Some(at(80)));
+    let line = format!("{{\"log\":\"{time} stdout F see /x now\"}}\n");
+    assert_eq!(String::from_utf8_lossy(&block.bytes), line);
+    let tally = rig.ledger.tally();
+    assert_eq!((tally.received, tally.delivered), (3, 3));
+}
+
+#[tokio::test]
+async fn joined_lines_are_redacted_and_what_is_joined_is_counted() {
+    let filter = filter::Config { filters: vec![filter::multiline::of_envoy()], ..filter::Config::default() };
+    let mut rig = Rig::filtering(filter);
+    let mut intake = rig.intakes.intake();
+    let text = "[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] request headers complete:\n':path', '/x?token=1'\n':method', 'GET'\n[2023-06-13 13:28:27.724][38][info][http] x\n";
+    let lines = passed(&mut rig, &mut intake, "t", text).await;
+    assert_eq!(
+        lines,
+        [
+            r#"{"log":"[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] request headers complete:\n':path', '/x'\n':method', 'GET'","level":"debug","log_type":"envoy"}"#,
+            r#"{"log":"[2023-06-13 13:28:27.724][38][info][http] x","level":"info","log_type":"envoy"}"#
+        ]
+    );
+    let tally = rig.ledger.tally();
+    assert_eq!((tally.received, tally.delivered, tally.lost[Reason::Joined as usize]), (4, 2, 2));
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_marked_passes_with_what_is_around_it() {
+    let parse = Parse { application: false, ..Parse::default() };
+    let mut rig = Rig::with(1 << 20, filter::Config::default(), parse, redact::Config::default());
+    let mut intake = rig.intakes.intake();
+    let line = "envoy-1  | [2023-06-13 13:28:27.724][38][info][http] see /x?token=1 now";
+    let lines = passed(&mut rig, &mut intake, "t", &format!("{line}\n")).await;
+    assert_eq!(lines, [r#"{"log":"envoy-1  | [2023-06-13 13:28:27.724][38][info][http] see /x now"}"#]);
+}
+
+#[tokio::test]
 async fn positions_wait_for_what_a_filter_holds_back() {
     let multiline = filter::multiline::Config {
         key_content: "log".to_owned(),

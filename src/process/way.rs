@@ -2,7 +2,7 @@
 
 use super::BLOCK_BYTES_MAX;
 use super::stage::Stage;
-use crate::decode::{Joined, Rejoiner};
+use crate::decode::{Joined, Offer, Rejoiner};
 use crate::encode::Fragment;
 use crate::filter::{Arena, Filters, Lost, Out, Pending, TagFilters};
 use crate::record::Record;
@@ -42,6 +42,23 @@ impl<'i> Way<'i> {
         }
         let Self { filters, tag_filters, pending, arena, exit, now_ns } = self;
         filters.run(arena, pending, tag, &tag_filters.1, record, *now_ns, exit);
+    }
+
+    /// A record that may be a piece of a line.
+    pub(super) fn offered<'a>(&mut self, rest: &mut Rest<'_>, tag: &'a [u8], record: &mut Record<'a>)
+    where
+        'i: 'a,
+    {
+        match rest.rejoiner.offer(tag, record, self.now_ns) {
+            Offer::NotPartial => self.record(tag, record),
+            Offer::Held => {
+                while let Some(joined) = rest.rejoiner.next_due(self.now_ns) {
+                    self.joined(&joined);
+                }
+            }
+            Offer::Complete(joined) => self.joined(&joined),
+            Offer::Orphan => self.exit.stage.tally.lose(Reason::TooLarge),
+        }
     }
 
     /// A line that was put together.

@@ -19,6 +19,8 @@ pub struct Parse {
     pub formats: Option<Vec<String>>,
     /// Formats with options: `[parse.format.NAME]`, used where `formats` has the name.
     pub format: Option<Named<AccessLogFormat>>,
+    /// Join the lines of one record of Envoy's own log (dumps of headers, differences of configurations), with at most 1MiB, 10000 lines and 2s between two. As the last filter, with the multiline parser `envoy`. Default: false.
+    pub join_lines: Option<bool>,
 }
 
 /// A format with options. Exactly one of `text` and `json` must be set.

@@ -1,11 +1,14 @@
-//! The multiline parsers that Fluent Bit brings along.
+//! The multiline parsers that Fluent Bit brings along, and `envoy`, which is ours.
 
-use super::{Inner, Joiner, Kind, LineParser, ParserConfig};
+use super::{Inner, Joiner, Joining, Kind, LineParser, ParserConfig};
 use crate::filter::parser::{Format, Parser};
 use crate::filter::{Faults, Place};
 
 /// Their names.
-pub(super) const NAMES: [&str; 6] = ["docker", "cri", "go", "java", "python", "ruby"];
+pub(super) const NAMES: [&str; 7] = ["docker", "cri", "go", "java", "python", "ruby", ENVOY];
+
+/// The one that is ours.
+pub(super) const ENVOY: &str = "envoy";
 
 /// States, pattern, next state.
 type Rules = &'static [(&'static str, &'static str, &'static str)];
@@ -64,6 +67,9 @@ pub(super) fn joiner(name: &str) -> Joiner {
         key_group: Some("stream".into()),
         ..ParserConfig::default()
     };
+    if name == ENVOY {
+        return Joiner { kind: Joining::Envoy, inner: None, key_content: None, key_pattern: None, key_group: None };
+    }
     let (config, line) = match name {
         "docker" => (of_text(Kind::EndsWith, "\n"), Some(docker_line())),
         "cri" => (ParserConfig { key_pattern: Some("_p".into()), ..of_text(Kind::Equal, "F") }, Some(cri_line())),

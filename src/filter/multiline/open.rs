@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::is_kept;
+use super::{JOINED_BYTES_MAX, JOINED_LINES_MAX, is_kept};
 use crate::filter::{Arena, Hops};
 use crate::record::{Field, Name, Record, Value};
 
@@ -22,6 +22,8 @@ pub(in crate::filter) struct Open {
     time_ns: i64,
     /// The lines.
     text: Vec<u8>,
+    /// How many.
+    lines: usize,
     /// The first line's fields; ranges are of `bytes`. The text's own value is not kept.
     fields: Vec<(Range<usize>, bool, Owned)>,
     bytes: Vec<u8>,
@@ -67,6 +69,7 @@ impl Open {
             opened_ns: 0,
             time_ns: record.time_ns,
             text: line.to_vec(),
+            lines: 1,
             fields: Vec::with_capacity(record.envelope.len()),
             bytes: Vec::new(),
         };
@@ -106,9 +109,9 @@ impl Open {
         self.text.len() + self.bytes.len() + self.tag.len()
     }
 
-    /// The lines so far, in bytes.
-    pub(in crate::filter) fn text_bytes(&self) -> usize {
-        self.text.len()
+    /// Whether a line of that length may follow.
+    pub(in crate::filter) fn has_room(&self, line_bytes: usize) -> bool {
+        self.text.len() + line_bytes < JOINED_BYTES_MAX && self.lines < JOINED_LINES_MAX
     }
 
     /// Adds a line; with `newline` on a line of its own.
@@ -122,6 +125,7 @@ impl Open {
             }
         }
         self.text.extend_from_slice(line);
+        self.lines += 1;
     }
 
     /// Fills an empty record with the joined one.

@@ -25,7 +25,8 @@ fn logs(joined: &[String]) -> Vec<String> {
 #[test]
 fn the_parsers_that_need_no_table_compile() {
     for (name, joiner) in builtins() {
-        assert!(matches!(joiner.kind, Joining::Rules(_)) == joiner.inner.is_none(), "{name}");
+        let needs_none = matches!(joiner.kind, Joining::Rules(_) | Joining::Envoy);
+        assert!(needs_none == joiner.inner.is_none(), "{name}");
     }
 }
 
@@ -52,6 +53,109 @@ fn java() {
         ]
     );
     assert!(joined[1].ends_with(r#","source":"stdout"}"#), "other fields are the first line's: {}", joined[1]);
+}
+
+#[test]
+fn records_of_envoy_s_own_log() {
+    let headers =
+        "[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] request headers complete (end_stream=true):";
+    let access = r#"[2026-11-22T02:36:32.784Z] "GET / HTTP/1.1" 200 - 0 5 1 0 "-" "c" "id" "h" "10.0.0.1:80""#;
+    let quiet = "[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] new stream";
+    let dump = "[2023-06-13 13:28:27.724][38][debug][filter] [source/a.cc:1] headers: ':authority', 'a:80'";
+    let agent = "[2023-06-13 13:28:27.724][1][info] [AppNet Agent] ==OLD==";
+    let istio = "2021-02-28T10:36:20.575312Z debug envoy http  [C1] request headers complete (end_stream=true):";
+    let joined = join(
+        "\"envoy\"",
+        &[
+            "before",
+            headers,
+            "':path', '/get'",
+            "",
+            "'a', 'b'",
+            headers,
+            headers,
+            "x",
+            access,
+            "after",
+            quiet,
+            "after",
+            dump,
+            "':path', '/x'",
+            r#"{"a":1}"#,
+            agent,
+            "---",
+            "a: 1",
+            "2024-08-07T09:34:15.747426Z\tinfo\tready",
+            "b",
+            istio,
+            "':path', '/y'",
+            "2024-08-07 09:34:15 INFO x",
+            "c",
+        ],
+    );
+    assert_eq!(
+        logs(&joined),
+        [
+            "before".to_owned(),
+            format!("{headers}\n':path', '/get'\n\n'a', 'b'"),
+            headers.to_owned(),
+            format!("{headers}\nx"),
+            access.to_owned(),
+            "after".to_owned(),
+            quiet.to_owned(),
+            "after".to_owned(),
+            format!("{dump}\n':path', '/x'"),
+            r#"{"a":1}"#.to_owned(),
+            format!("{agent}\n---\na: 1"),
+            "2024-08-07T09:34:15.747426Z\tinfo\tready".to_owned(),
+            "b".to_owned(),
+            format!("{istio}\n':path', '/y'"),
+            "2024-08-07 09:34:15 INFO x".to_owned(),
+            "c".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn wrapped_records_of_envoy_s_own_log_are_joined_within_their_stream() {
+    let open = "[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] request headers complete:";
+    let toml = "[[filter]]\ntype = \"multiline\"\nmultiline_parser = \"envoy\"";
+    let time = "2027-01-30T12:10:13.682034460Z";
+    let lines: Vec<String> = [
+        format!("{time} stdout F {open}"),
+        format!("{time} stderr F aside"),
+        format!("{time} stdout F ':path', '/get'"),
+        "bare".to_owned(),
+        format!("envoy-1  | {open}"),
+        "envoy-1  | ':path', '/get'".to_owned(),
+        "app is up".to_owned(),
+    ]
+    .iter()
+    .map(|line| serde_json::json!({ "log": line }).to_string())
+    .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let out: Vec<String> = run(toml, "t", &lines).into_iter().filter(|line| line != "Joined").collect();
+    let texts: Vec<String> = out.iter().map(|line| line["t ".len()..].to_owned()).collect();
+    let mut texts = logs(&texts);
+    texts.sort();
+    let mut expected = [
+        format!("{time} stdout F {open}\n':path', '/get'"),
+        format!("{time} stderr F aside"),
+        "bare".to_owned(),
+        format!("envoy-1  | {open}\n':path', '/get'"),
+        "app is up".to_owned(),
+    ];
+    expected.sort();
+    assert_eq!(texts, expected);
+}
+
+#[test]
+fn a_joined_record_of_envoy_has_a_limit_of_lines() {
+    let open = "[2023-06-13 13:28:27.724][38][debug][http] [source/a.cc:1] [C4] request headers complete:";
+    let lines: Vec<&str> = std::iter::once(open).chain(std::iter::repeat_n("x", JOINED_LINES_MAX)).collect();
+    let joined = join("\"envoy\"", &lines);
+    let counts: Vec<usize> = logs(&joined).iter().map(|text| text.lines().count()).collect();
+    assert_eq!(counts, [JOINED_LINES_MAX, 1]);
 }
 
 #[test]
