@@ -128,7 +128,13 @@ impl Redactor {
             if let Some(holds) = holds {
                 field.value = pass.value(holds, field.value);
             }
-            if !matches!(field.name, Name::Known(_)) && suspects.include(field.name.bytes()) {
+            let is_suspect = match field.name {
+                Name::Known(_) => false,
+                // Made before us, where no search over the line reaches.
+                Name::Scratch(_) => true,
+                Name::Text(name) | Name::Json(name) => suspects.include(name),
+            };
+            if is_suspect {
                 field.name = pass.name(field.name);
             }
         }

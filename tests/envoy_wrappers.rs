@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use meshlens::encode::{Fragment, encode};
 use meshlens::envoy::Parser;
 use meshlens::record::{Key, Kind, Name, Record, Value};
+use meshlens::redact::{Config, Redactor};
 use meshlens::timestamp::parse_rfc3339_ns;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -204,7 +205,69 @@ fn applications_lines_stay_as_they_are() {
 }
 
 #[test]
+fn nothing_of_a_query_is_left_in_any_form() {
+    let redactor = Redactor::new(&Config::default());
+    let object = |path: &str, rest: &str| {
+        format!(
+            r#"{{"start_time":"2026-11-22T02:36:32.784Z","method":"GET","response_code":200,"authority":"a","path":"{path}"{rest}}}"#
+        )
+    };
+    let lines = [
+        r#"[2026-11-22T02:36:32.784Z] "GET /x?token=SECRET HTTP/1.1" 200 - 0 5 1 0 "-" "c \" "6d6e08ba-02a3-4a26-968a-2183aa33a56d" "h" "10.0.0.1:80""#.to_owned(),
+        r#"[2026-11-22T02:36:32.784Z] unknown layout /x?token=SECRET"#.to_owned(),
+        r#"[2026-11-22 02:31:33.634][1][debug][router] [x.cc:1] cluster 'c' match for URL '/x?token=SECRET'"#.to_owned(),
+        r#"{"level":"warning","scope":"envoy config","msg":"see "/x?token=SECRET"""#.to_owned(),
+        r#"{"level":"warning","scope":"envoy config","msg":"see \"/x?token=SECRET\""}"#.to_owned(),
+        object("/x?token=SECRET", ""),
+        object(r"/x\u003ftoken=SECRET", ""),
+        object(r"/x\077token=SECRET\303", ""),
+        object(r"/\303?token=SECRET", ""),
+        object("/", r#","n":{"url":["/\303?token=SECRET"]}"#),
+        object("/", r#","/\303?token=SECRET":1"#),
+        object("/", r#","path":"/y?token=SECRET""#),
+        object("/", r#","user_agent":"{"a":1}","x":"/y?token=SECRET""#),
+        object("/x?token=SECRET", r#","user_agent":"{"a":1}""#),
+    ];
+    for line in lines {
+        let wrapped = (0..WRAPPERS).filter_map(|wrapper| wrap(wrapper, line.as_bytes())).map(|(wrapped, _)| wrapped);
+        for line in std::iter::once(line.clone().into_bytes()).chain(wrapped) {
+            let mut record = Record::new();
+            record.push_envelope(Name::Known(Key::Log), Value::Text(&line));
+            Parser::default().parse(&line, &mut record);
+            redactor.redact(&mut record);
+            let mut out = Vec::new();
+            encode(&record, &Fragment::default(), &mut out);
+            let shown = String::from_utf8_lossy(&out);
+            assert!(!shown.contains("SECRET"), "{shown}of {}", String::from_utf8_lossy(&line));
+            serde_json::from_slice::<Json>(&out).unwrap();
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_megabyte_are_read_whole() {
+    let filler = "a\\u00e9".repeat(150_000);
+    let line = format!(
+        r#"{{"start_time":"2026-11-22T02:36:32.784Z","method":"GET","response_code":200,"authority":"a","path":"/{filler}"}}"#
+    );
+    for wrapper in [1, 6, 11] {
+        check(line.as_bytes(), wrapper);
+    }
+    let (kind, _, json) = read(&mut Parser::default(), line.as_bytes());
+    assert_eq!((kind, json["path"].as_str().unwrap().len()), (Kind::Access, 1 + 3 * 150_000));
+}
+
+#[test]
 fn nothing_of_a_cut_line_does_harm() {
+    let object = br#"{"start_time":"2026-11-22T02:36:32.784Z","method":"GET","response_code":200,"authority":"a","path":"/\303\u00e9\\"}"#;
+    for wrapper in 0..WRAPPERS {
+        let (wrapped, _) = wrap(wrapper, object).unwrap();
+        for cut in 0..wrapped.len() {
+            let (kind, ..) = read(&mut Parser::default(), &wrapped[..cut]);
+            assert_ne!(kind, Kind::Access, "{cut}");
+            let _ = read(&mut Parser::default(), &wrapped[cut..]);
+        }
+    }
     let line = br#"[2026-11-22T02:36:32.784Z] "GET /a?b=1 HTTP/1.1" 200 - 0 5 1 0 "-" "c" "6d6e08ba-02a3-4a26-968a-2183aa33a56d" "h" "10.0.0.1:80""#;
     for wrapper in 0..WRAPPERS {
         let (wrapped, _) = wrap(wrapper, line).unwrap();

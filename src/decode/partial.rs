@@ -501,6 +501,31 @@ mod tests {
     }
 
     proptest! {
+        /// A node cuts lines anywhere; what is put together is the line.
+        #[test]
+        fn lines_of_a_node_are_the_sum_of_their_pieces(pieces in proptest::collection::vec("[a-z ?=PF:]{0,12}", 1..8), aside in 0usize..8) {
+            let time = "2027-01-30T12:10:13.682034460Z";
+            let mut rejoiner = Rejoiner::default();
+            let last = pieces.len() - 1;
+            for (number, piece) in pieces.iter().enumerate() {
+                if number == aside {
+                    let other = format!("{time} stderr F aside");
+                    prop_assert!(matches!(rejoiner.offer(b"t", &cri(&other), 0), Offer::NotPartial));
+                }
+                let text = format!("{time} stdout {} {piece}", if number == last { 'F' } else { 'P' });
+                match rejoiner.offer(b"t", &cri(&text), 0) {
+                    Offer::Held => prop_assert!(number < last),
+                    Offer::NotPartial => prop_assert_eq!((number, last), (0, 0)),
+                    Offer::Complete(joined) => {
+                        prop_assert_eq!(number, last);
+                        prop_assert_eq!(line(&joined), format!("{time} stdout F {}", pieces.concat()).into_bytes());
+                    }
+                    Offer::Orphan => prop_assert!(false, "its beginning is here"),
+                }
+            }
+            prop_assert!(rejoiner.is_empty());
+        }
+
         /// Against the plain rule: the pieces of an id in their order, whatever lies between, within bounded memory.
         #[test]
         fn lines_are_the_sum_of_their_pieces(

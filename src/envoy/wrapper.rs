@@ -84,13 +84,13 @@ fn stamped(line: &[u8]) -> Option<Wrapped<'_>> {
     let end = memchr(b' ', &line[..line.len().min(TIME_BYTES_MAX)])?;
     let time_ns = Some(parse_rfc3339_ns(&line[..end])?);
     let rest = &line[end + 1..];
-    let Some((source, rest)) = stream(rest) else { return Some(Wrapped { line: rest, time_ns, ..Wrapped::default() }) };
-    Some(Wrapped { line: rest.1, time_ns, source: Some(source), is_piece: rest.0, container: None })
+    let plain = Wrapped { line: rest, time_ns, ..Wrapped::default() };
+    Some(stream(plain).unwrap_or(plain))
 }
 
-/// Stream, whether it is a piece, and the line, of `stdout F line`.
-fn stream(rest: &[u8]) -> Option<(&[u8], (bool, &[u8]))> {
-    let (source, rest) = rest.split_at_checked(6)?;
+/// What stands in `stdout F line`.
+fn stream(stamped: Wrapped<'_>) -> Option<Wrapped<'_>> {
+    let (source, rest) = stamped.line.split_at_checked(6)?;
     if source != b"stdout" && source != b"stderr" {
         return None;
     }
@@ -101,12 +101,13 @@ fn stream(rest: &[u8]) -> Option<(&[u8], (bool, &[u8]))> {
     };
     // Tags are joined by colons; the first is the one that says it.
     let rest = &rest[2..];
-    match rest.first() {
-        None => Some((source, (is_piece, b""))),
-        Some(b' ') => Some((source, (is_piece, &rest[1..]))),
-        Some(b':') => Some((source, (is_piece, &rest[memchr(b' ', rest)? + 1..]))),
-        Some(_) => None,
-    }
+    let line = match rest.first() {
+        None => rest,
+        Some(b' ') => &rest[1..],
+        Some(b':') => &rest[memchr(b' ', rest)? + 1..],
+        Some(_) => return None,
+    };
+    Some(Wrapped { line, source: Some(source), is_piece, ..stamped })
 }
 
 /// Whether the line could be a piece of a longer one, though not its last; cheap.
