@@ -52,14 +52,14 @@ pub struct Parser {
     spare: embedded::Spare,
 }
 
+/// Wrappers around one line.
+const LAYERS_MAX: u8 = 4;
+
 impl Default for Parser {
     fn default() -> Self {
         Self::new(Formats::auto())
     }
 }
-
-/// Wrappers around one line.
-const LAYERS_MAX: u8 = 4;
 
 impl Parser {
     /// A parser by those formats.
@@ -84,11 +84,26 @@ impl Parser {
 
     /// A line within so many wrappers; takes off the next one if that makes it a line that is known.
     fn layered<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
-        let is_envoys = self.bare(line, record, layers);
-        if is_envoys || layers >= LAYERS_MAX {
-            return is_envoys;
+        let mut is_envoys = self.bare(line, record, layers);
+        if record.kind == Kind::Other
+            && !is_envoys
+            && layers < LAYERS_MAX
+            && let Some(wrapped) = wrapper::take_off(line)
+        {
+            is_envoys = self.within(wrapped, line, record, layers);
+            if wrapped.is_piece {
+                return is_envoys;
+            }
         }
-        let Some(wrapped) = wrapper::take_off(line) else { return false };
+        // Last, as such a format may begin with anything, a wrapper too.
+        if record.kind == Kind::Other && !self.formats.general.is_empty() {
+            record.kind = self.general_text(line, record);
+        }
+        is_envoys || record.kind != Kind::Other
+    }
+
+    /// What stands in a wrapper. The record is as before if it is nothing that is known.
+    fn within<'a>(&mut self, wrapped: wrapper::Wrapped<'a>, line: &[u8], record: &mut Record<'a>, layers: u8) -> bool {
         if wrapped.is_piece {
             // Its other pieces are not here.
             return class_of(wrapper::inner(line)) != Class::Other;
@@ -104,15 +119,11 @@ impl Parser {
         is_envoys
     }
 
-    /// A line as it stands.
+    /// A line as it stands, told by its start.
     fn bare<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
         let class = class_of(line);
-        let mut looks_like_envoy = matches!(class, Class::AccessText { .. });
         record.kind = match class {
-            Class::JsonObject => {
-                looks_like_envoy = self.object(line, record, layers);
-                record.kind
-            }
+            Class::JsonObject => return self.object(line, record, layers),
             Class::AccessText { line, start_ns } => self.access_text(line, start_ns, record),
             Class::EnvoyApplication { level } | Class::Agent { level } => {
                 let level = Some(level).filter(|level| !level.is_empty());
@@ -120,10 +131,7 @@ impl Parser {
             }
             Class::Other => Kind::Other,
         };
-        if record.kind == Kind::Other && !self.formats.general.is_empty() {
-            record.kind = self.general_text(line, record);
-        }
-        record.kind != Kind::Other || looks_like_envoy
+        record.kind != Kind::Other || matches!(class, Class::AccessText { .. })
     }
 
     /// Recognises an access log, or an event of outlier detection, that came as fields instead of as a line: somebody before us has

@@ -33,7 +33,7 @@ fn records_of_several_lines_are_joined_on_request_and_counted() {
     let text =
         format!("{first}\n':path', '/get?token=SECRET'\n'cookie', 'a'\n[2026-06-13 13:28:27.725][38][info][main] x\n");
     let (records, account) = run(&text, &["--set", "parse.join_lines=true"]);
-    let joined = format!("{first}\n':path', '/get'\n'cookie', 'a'");
+    let joined = format!("{first}\n':path', '/get'\n'cookie', '***'");
     assert_eq!(records[0], json!({"log": joined, "level": "debug", "log_type": "envoy"}));
     assert_eq!(records.len(), 2);
     assert!(account.contains("received=4 delivered=2 (stdout=2) filtered=2 (input.joined=2)"), "{account}");

@@ -18,6 +18,7 @@
 use memchr::memchr;
 
 use super::{LAYERS_MAX, Parser, json, wrapper};
+use crate::classify::{Class, class_of};
 use crate::record::json::unescape;
 use crate::record::{Field, Key, Kind, Name, Record, Span, Value};
 use crate::timestamp::parse_rfc3339_ns;
@@ -47,11 +48,11 @@ pub(super) fn own_line<'a>(line: &'a [u8], level: Option<Value<'a>>, layers: u8,
 impl Parser {
     /// A line that begins as a JSON object. True if it is Envoy's by the looks of it.
     pub(super) fn object<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
-        let before = (record.parsed.len(), record.scratch.len());
         if self.formats.json.iter().any(|format| format.parse(line, record)) {
             record.kind = Kind::Access;
             return true;
         }
+        let before = (record.parsed.len(), record.scratch.len());
         let reading = json::parse(line, record);
         record.kind = reading.kind;
         if reading.kind == Kind::Access {
@@ -93,14 +94,14 @@ impl Parser {
     /// holds that, and has its kind. True if it is Envoy's by the looks of it.
     fn member<'a>(&mut self, place: usize, first: usize, record: &mut Record<'a>, layers: u8) -> bool {
         let Some(Value::Json(inside)) = record.parsed.get(place).map(|field| field.value) else { return false };
+        if memchr(b'\\', inside).is_none() && !self.may_be_known(inside) {
+            return false;
+        }
         let members = record.parsed.len() - first;
         let stamp = Stamp::of(record.parsed.get(first..).unwrap_or_default());
-        let (time_ns, marks) = (record.time_ns, record.ambiguous_places);
+        let time_ns = record.time_ns;
         record.time_ns = stamp.as_ref().map_or(time_ns, |stamp| stamp.time_ns);
-        let is_envoys = match memchr(b'\\', inside) {
-            None => self.layered(inside, record, layers + 1),
-            Some(_) => self.escaped(inside, record, layers + 1),
-        };
+        let is_envoys = self.string(inside, first, record, layers + 1);
         if record.kind == Kind::Other {
             record.time_ns = time_ns;
             return is_envoys;
@@ -123,18 +124,19 @@ impl Parser {
         if let Some(fields) = record.parsed.get_mut(first..) {
             fields.rotate_left(kept);
         }
-        // The line's fields stand before the members now, and so do their marks.
-        let new = record.ambiguous_places & !marks;
-        record.ambiguous_places =
-            marks | new.checked_shr(u32::try_from(members).unwrap_or(u32::MAX)).unwrap_or_default();
         if let Some(source) = source {
             wrapper::add(record, Key::Source, source);
         }
         true
     }
 
-    /// The inside of a JSON string, which has escapes.
-    fn escaped<'a>(&mut self, inside: &'a [u8], record: &mut Record<'a>, layers: u8) -> bool {
+    /// Whether a text without escapes is worth a look; most messages of applications are not.
+    fn may_be_known(&self, text: &[u8]) -> bool {
+        class_of(text) != Class::Other || wrapper::take_off(text).is_some() || !self.formats.general.is_empty()
+    }
+
+    /// The inside of a JSON string. Its fields are added, and will stand from `first` on.
+    fn string<'a>(&mut self, inside: &'a [u8], first: usize, record: &mut Record<'a>, layers: u8) -> bool {
         let mut text = std::mem::take(&mut record.spare[0]);
         text.clear();
         unescape(inside, &mut text);
@@ -149,11 +151,10 @@ impl Parser {
             let mut original = Original { inside, at: 0, text: &text, text_at: 0 };
             record.time_ns = inner.time_ns;
             record.ambiguous |= inner.ambiguous;
-            for (place, field) in inner.parsed.iter().enumerate() {
+            let places = u32::try_from(first).ok().and_then(|first| inner.ambiguous_places.checked_shl(first));
+            record.ambiguous_places |= places.unwrap_or_default();
+            for field in &inner.parsed {
                 let field = original.field(field, &inner.scratch, &mut record.scratch);
-                if place < 64 && inner.ambiguous_places & (1 << place) != 0 {
-                    record.doubt(field.name, record.parsed.len());
-                }
                 record.parsed.push(field);
             }
             if inner.kind == Kind::Envoy
