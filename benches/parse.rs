@@ -1,4 +1,5 @@
-//! Parsing of Envoy's lines, per layout: `cargo bench --bench parse`.
+//! Parsing of Envoy's lines, per layout: `cargo bench --bench parse`. Text is read twice, side by side: with every layout that is
+//! known (`auto`), and with the one that was named (`named`), by its preset's name and as a format string of one's own (`custom`).
 //!
 //! Each bench goes over the access lines of one file of `tests/data/envoy-generated` with one parser and one record, as the
 //! pipeline does; criterion's `elem/s` are lines. Bytes per second and ns per line follow from the totals printed first.
@@ -14,15 +15,19 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::read::MultiGzDecoder;
 use meshlens::envoy::Parser;
+use meshlens::envoy::format::Options;
+use meshlens::envoy::formats::Formats;
+use meshlens::envoy::presets::LAYOUTS;
 use meshlens::record::{Kind, Record};
 
 /// Layout and the file that holds it.
-const LAYOUTS: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 13] = [
     ("json/service-connect-http-14-keys", "ecs-http-json-noquery"),
     ("json/service-connect-http-13-keys", "ecs-http-json-query"),
     ("json/service-connect-http2", "ecs-h2-json"),
@@ -55,19 +60,17 @@ fn access_lines(name: &str) -> Vec<Vec<u8>> {
 }
 
 fn parse(criterion: &mut Criterion) {
-    for (layout, file) in LAYOUTS {
+    for (layout, file) in FILES {
         let lines = access_lines(file);
         let bytes: usize = lines.iter().map(Vec::len).sum();
         println!("{layout}: {} lines of {} bytes on average", lines.len(), bytes / lines.len());
-        for (unit, throughput) in
-            [("lines", Throughput::Elements(lines.len() as u64)), ("bytes", Throughput::Bytes(bytes as u64))]
-        {
-            let mut group = criterion.benchmark_group(format!("parse/{layout}"));
-            group.throughput(throughput).sample_size(20).warm_up_time(Duration::from_millis(300));
-            group.measurement_time(Duration::from_secs(1));
-            group.bench_function(unit, |bencher| {
+        let mut group = criterion.benchmark_group(format!("parse/{layout}"));
+        group.throughput(Throughput::Elements(lines.len() as u64));
+        group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+        for (name, formats) in formats_for(layout) {
+            group.bench_function(name, |bencher| {
                 bencher.iter(|| {
-                    let mut parser = Parser::default();
+                    let mut parser = Parser::new(formats.clone());
                     let mut record = Record::new();
                     for line in &lines {
                         record.clear();
@@ -76,9 +79,24 @@ fn parse(criterion: &mut Criterion) {
                     }
                 });
             });
-            group.finish();
         }
+        group.finish();
     }
+}
+
+/// The formats that a file's lines are read by.
+fn formats_for(layout: &str) -> Vec<(&'static str, Arc<Formats>)> {
+    let mut all = vec![("auto", Formats::auto())];
+    let formats = |spec: &str| {
+        let mut formats = Formats::default();
+        formats.add("bench", spec, &Options::default()).unwrap();
+        Arc::new(formats)
+    };
+    if let Some(preset) = layout.strip_prefix("text/") {
+        all.push(("named", formats(preset.trim_end_matches("-mixed"))));
+        all.extend(LAYOUTS.iter().find(|(name, _)| *name == preset).map(|(_, text)| ("custom", formats(text))));
+    }
+    all
 }
 
 criterion_group!(benches, parse);

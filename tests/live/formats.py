@@ -125,12 +125,19 @@ def compare(meshlens: str, work: Path, number: int, text: str, operators: list[s
     return read, marked, len(keys)
 
 
+def unique_ports(count: int) -> set[int]:
+    ports = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return ports
+
+
 def run(meshlens: str, seed: int, work: Path) -> None:
     pick = random.Random(seed)
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     formats = [random_format(pick) for _ in range(LISTENERS)]
-    ports = [free_port() for _ in formats]
+    ports = list(unique_ports(len(formats)))
     listeners = [
         listener("http", port, "app", loggers(text, operators, work, number))
         for number, (port, (text, operators)) in enumerate(zip(ports, formats))
