@@ -5,10 +5,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use meshlens::encode::{Fragment, encode};
 use meshlens::envoy::Parser;
+use meshlens::envoy::format::Options;
+use meshlens::envoy::formats::Formats;
 use meshlens::record::{Key, Kind, Name, Record, Value};
 use meshlens::redact::{Config, Redactor};
 use meshlens::timestamp::parse_rfc3339_ns;
@@ -76,10 +79,14 @@ fn wrap(wrapper: usize, line: &[u8]) -> Option<(Vec<u8>, Option<Json>)> {
 
 /// The line means the same within the wrapper, and what the wrapper says is there besides.
 fn check(line: &[u8], wrapper: usize) {
+    check_by(&Parser::default(), line, wrapper);
+}
+
+fn check_by(parser: &Parser, line: &[u8], wrapper: usize) {
     let Some((wrapped, says)) = wrap(wrapper, line) else { return };
     let shown = String::from_utf8_lossy(&wrapped);
-    let (bare_kind, bare_time, mut expected) = read(&mut Parser::default(), line);
-    let (kind, time_ns, found) = read(&mut Parser::default(), &wrapped);
+    let (bare_kind, bare_time, mut expected) = read(&mut parser.clone(), line);
+    let (kind, time_ns, found) = read(&mut parser.clone(), &wrapped);
     assert_eq!(kind, bare_kind, "{shown}");
     if kind == Kind::Other {
         // Bytes that are not UTF-8 are written as the characters of their numbers.
@@ -146,6 +153,28 @@ fn known_lines_of_every_kind_are_known_when_wrapped() {
         let (kind, ..) = read(&mut Parser::default(), line.as_bytes());
         assert_ne!(kind, Kind::Other, "{line}");
         (0..WRAPPERS).for_each(|wrapper| check(line.as_bytes(), wrapper));
+    }
+}
+
+#[test]
+fn formats_of_one_s_own_are_read_within_wrappers() {
+    let mut formats = Formats::default();
+    for spec in [
+        "%START_TIME% %REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %REQ(X-TENANT)% %REQ(USER-AGENT)%|",
+        r#"{"at":"%START_TIME%","p":"%REQ(:PATH)%"}"#,
+        "auto",
+    ] {
+        formats.add("own", spec, &Options::default()).unwrap();
+    }
+    let parser = Parser::new(Arc::new(formats));
+    for line in [
+        "2026-11-22T02:36:32.784Z GET /a?b=\"c\" 200 a b|",
+        "2026-11-22T02:36:32.784Z GET /a 200 a b c d|",
+        "2026-11-22T02:36:32.784Z - - 0 - -|",
+        r#"{"p":"/a\"b","at":"2026-11-22T02:36:32.784Z"}"#,
+    ] {
+        assert_eq!(read(&mut parser.clone(), line.as_bytes()).0, Kind::Access, "{line}");
+        (0..WRAPPERS).for_each(|wrapper| check_by(&parser, line.as_bytes(), wrapper));
     }
 }
 

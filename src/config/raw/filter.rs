@@ -154,7 +154,7 @@ pub struct Multiline {
     pub match_regex: Option<String>,
     /// Key of the text. Default: `log`.
     pub multiline_key_content: Option<String>,
-    /// Names of multiline parsers: `docker`, `cri`, `go`, `java`, `python`, `ruby`, or `[multiline_parser.NAME]`; the first that takes a line decides. Required unless `mode` is `partial_message`.
+    /// Names of multiline parsers: `docker`, `cri`, `go`, `java`, `python`, `ruby`, `envoy` (records of Envoy's own log), or `[multiline_parser.NAME]`; the first that takes a line decides. Required unless `mode` is `partial_message`.
     pub multiline_parser: Option<OneOrMany>,
     /// What is joined. Default: `parser`.
     pub mode: Option<MultilineMode>,
