@@ -115,7 +115,7 @@ impl Intakes {
             writer: self.writer.clone(),
             ledger: self.ledger.clone(),
             limits: self.limits,
-            rejoiner: Rejoiner::new(PartialLimits::default()),
+            rejoiner: Rejoiner::new(PartialLimits::default()).with_nodes(self.pipeline.joins_nodes()),
             filters: self.pipeline.filters.clone(),
             tag_filters: (Box::default(), self.pipeline.filters.for_tag(b"")),
             pending: Pending::default(),

@@ -8,19 +8,81 @@ use memchr::{memchr, memmem};
 /// Names are not longer than this, in bytes.
 const NAME_BYTES_MAX: usize = 512;
 
-/// Beginnings of the names of statistics, and what must stand in the rest.
+/// Beginnings of the names of statistics, and what must stand in the rest. Whole words of Envoy's: `server.uptime` is
+/// anybody's.
 const STATISTICS: [(&[u8], &[&[u8]]); 8] = [
-    (b"cluster.", &[b".upstream_", b".membership_", b".lb_", b".circuit_breakers.", b".update_", b".retry_", b".ssl."]),
-    (b"http.", &[b".downstream_", b".rs_too_large", b".no_route", b".no_cluster", b".rq_"]),
-    (b"listener.", &[b".downstream_", b".http.", b".ssl.", b".no_filter_chain_match", b".server_ssl"]),
-    (b"listener_manager.", &[b"listener_", b"lds.", b"total_", b"workers_started"]),
-    (b"cluster_manager.", &[b"cluster_", b"cds.", b"active_clusters", b"warming_clusters", b"update_"]),
+    (
+        b"cluster.",
+        &[
+            b".upstream_cx_",
+            b".upstream_rq_",
+            b".upstream_flow_control_",
+            b".upstream_internal_",
+            b".membership_change",
+            b".membership_degraded",
+            b".membership_excluded",
+            b".membership_healthy",
+            b".membership_total",
+            b".lb_healthy_panic",
+            b".lb_recalculate_zone_structures",
+            b".lb_subsets_",
+            b".lb_zone_",
+            b".circuit_breakers.default.",
+            b".circuit_breakers.high.",
+            b".retry_or_shadow_abandoned",
+            b".ssl.handshake",
+            b".ssl.connection_error",
+        ],
+    ),
+    (b"http.", &[b".downstream_cx_", b".downstream_rq_", b".rs_too_large", b".no_route", b".no_cluster"]),
+    (
+        b"listener.",
+        &[
+            b".downstream_cx_",
+            b".downstream_pre_cx_",
+            b".ssl.handshake",
+            b".ssl.connection_error",
+            b".no_filter_chain_match",
+        ],
+    ),
+    (b"listener_manager.", &[b"listener_", b"lds.", b"total_listeners_", b"total_filter_chains_", b"workers_started"]),
+    (
+        b"cluster_manager.",
+        &[
+            b"cluster_added",
+            b"cluster_modified",
+            b"cluster_removed",
+            b"cluster_updated",
+            b"cds.",
+            b"active_clusters",
+            b"warming_clusters",
+        ],
+    ),
     (
         b"server.",
-        &[b".days_until_first_cert_expiring", b".hot_restart_epoch", b".memory_", b".concurrency", b".uptime"],
+        &[
+            b".days_until_first_cert_expiring",
+            b".hot_restart_epoch",
+            b".hot_restart_generation",
+            b".memory_heap_size",
+            b".memory_physical_size",
+            b".envoy_bug_failures",
+            b".dropped_stat_flushes",
+        ],
     ),
     (b"main_thread.", &[b"watchdog_"]),
-    (b"runtime.", &[b"override_dir_", b"num_", b"load_", b"admin_overrides_active", b"deprecated_feature_use"]),
+    (
+        b"runtime.",
+        &[
+            b"override_dir_",
+            b"num_keys",
+            b"num_layers",
+            b"load_success",
+            b"load_error",
+            b"admin_overrides_active",
+            b"deprecated_feature_",
+        ],
+    ),
 ];
 
 /// The last but one part of a line of `/clusters`.
@@ -101,7 +163,7 @@ mod tests {
             "http.ingress.downstream_rq_2xx: 12",
             "listener.0.0.0.0_80.downstream_cx_total: 4",
             "listener_manager.listener_added: 2",
-            "server.uptime: 12",
+            "server.hot_restart_epoch: 0",
             "runtime.num_keys: 0",
             "outbound|80||app::10.0.0.1:80::cx_active::0",
             "app::[::1]:80::health_flags::healthy",
@@ -120,6 +182,10 @@ mod tests {
             ":",
             ": 5",
             "server.port: 8080",
+            "server.uptime: 12",
+            "listener.http.port: 80",
+            "runtime.num_threads: 4",
+            "cluster.update_interval: 30",
             "cluster.size: 3",
             "http.status: 200",
             "cluster.app.upstream_cx_total: many",

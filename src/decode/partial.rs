@@ -12,7 +12,8 @@
 //!
 //! The files of a Kubernetes node (CRI) hold pieces too: `TIME stdout P text`, and `F` for the last one. They have no id and no number:
 //! pieces of one tag and stream follow each other. The line put together has the first piece's time, and `F`. Where a line was given up
-//! before its last piece came, the rest of it is dropped, through to its `F`.
+//! before its last piece came, the rest of it is dropped, through to its `F`. In the place of Fluent Bit they are left alone: its
+//! configurations have parsers of their own for them.
 //!
 //! One [`Rejoiner`] per connection; memory is bounded by [`PartialLimits::open_bytes_max`]. A connection that sends no partials costs nothing
 //! but a look at each record's names.
@@ -172,12 +173,19 @@ pub struct Rejoiner {
     evicted: Vec<Joined>,
     /// Of Kubernetes' lines that were given up: what still comes has no beginning.
     headless: Vec<Box<[u8]>>,
+    /// Lines of Kubernetes' nodes are not looked at.
+    leaves_nodes: bool,
 }
 
 impl Rejoiner {
     /// For a new connection.
     pub fn new(limits: PartialLimits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// The same, which puts lines of Kubernetes' nodes together or not.
+    pub fn with_nodes(self, joins: bool) -> Self {
+        Self { leaves_nodes: !joins, ..self }
     }
 
     /// Whether pieces wait here, so that [`Self::next_due`] must be called some time.
@@ -195,7 +203,7 @@ impl Rejoiner {
         };
         if self.open.is_empty()
             && !record.envelope.iter().any(|field| is_partial(&field.name))
-            && !record.log_line().is_some_and(is_cri)
+            && (self.leaves_nodes || !record.log_line().is_some_and(is_cri))
         {
             return Offer::NotPartial;
         }
@@ -240,7 +248,7 @@ impl Rejoiner {
     fn take(&mut self, tag: &[u8], record: &Record<'_>, now_ns: i64) -> Offer {
         let mut piece = Piece::of(record);
         let Some(mut line) = record.log_line() else { return Offer::NotPartial };
-        let cri = if piece.is_partial { None } else { wrapper::piece(line) };
+        let cri = if piece.is_partial || self.leaves_nodes { None } else { wrapper::piece(line) };
         if let Some((mark, _)) = cri {
             piece.is_partial = line.get(mark) == Some(&b'P');
         }
@@ -483,6 +491,14 @@ mod tests {
         assert_eq!(line(&error), format!("{time} stderr F err").into_bytes());
         assert!(matches!(offer(5), Offer::NotPartial));
         assert_eq!((rejoiner.oldest_ns(), rejoiner.open_bytes), (None, 0));
+    }
+
+    #[test]
+    fn pieces_of_a_node_may_be_left_alone() {
+        let mut rejoiner = Rejoiner::default().with_nodes(false);
+        for line in ["2027-01-30T12:10:13.682034460Z stdout P a", "2027-01-30T12:10:13.682034460Z stdout F b"] {
+            assert!(matches!(rejoiner.offer(b"t", &cri(line), 0), Offer::NotPartial));
+        }
     }
 
     #[test]

@@ -133,6 +133,11 @@ impl Pipeline {
     pub fn redactions(&self) -> Arc<Report> {
         self.redactions.clone()
     }
+
+    /// Whether pieces of a Kubernetes node's lines are put together: not where lines are to pass as they came.
+    pub(super) fn joins_nodes(&self) -> bool {
+        self.parse.envoy && self.parse.application
+    }
 }
 
 /// The current fragment of enrichment, made anew with each change of the metadata.
