@@ -241,9 +241,12 @@ fn derived(derive: &derive::Config) -> Vec<String> {
         lines.push(format!("addresses of clients are cut to /{} and /{}", prefixes.ipv4, prefixes.ipv6));
     }
     if let Some(route) = &derive.route {
-        let count = route.patterns.len();
-        let defaults = if route.defaults { ", else by default" } else { "" };
-        lines.push(format!("{}: of {count} patterns of paths{defaults}", route.field));
+        let how = match (route.patterns.len(), route.defaults) {
+            (0, _) => "by defaults".to_owned(),
+            (count, true) => format!("by {count} patterns, else by defaults"),
+            (count, false) => format!("by {count} patterns"),
+        };
+        lines.push(format!("{}, the route of the path: {how}", route.field));
     }
     lines
 }

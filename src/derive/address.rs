@@ -74,8 +74,32 @@ pub(super) fn first_entry(list: &[u8]) -> &[u8] {
     &list[..memchr::memchr(b',', list).unwrap_or(list.len())]
 }
 
+/// An address, by its colons: IPv6 has two or more.
 fn parse(text: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let text = std::str::from_utf8(text).ok()?;
+    match memchr::memchr(b':', text.as_bytes()) {
+        None => text.parse().map(IpAddr::V4).ok(),
+        Some(_) => text.parse().map(IpAddr::V6).ok(),
+    }
+}
+
+fn write(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            let mut number = itoa::Buffer::new();
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(number.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => {
+            // To a vector, which takes everything.
+            let written = write!(out, "{address}");
+            debug_assert!(written.is_ok());
+        }
+    }
 }
 
 /// Appends the text with every address in it cut; false if none had to be, and nothing was appended.
@@ -124,23 +148,20 @@ fn replace(prefixes: Prefixes, token: &[u8], out: &mut Vec<u8>) -> bool {
         return false;
     }
     let address = without_port(token);
-    let (parsed, port) = match parse(token) {
-        Some(parsed) => (parsed, &b""[..]),
-        None => match parse(address).filter(|_| token[address.len()..].strip_prefix(b":").is_some_and(is_port)) {
-            Some(parsed) => (parsed, &token[address.len()..]),
-            // A port behind a bracket, a name's dot.
-            None if token.strip_prefix(b":").is_some_and(is_port) || !has(u8::is_ascii_digit) => return false,
-            None => {
-                out.extend_from_slice(UNKNOWN);
-                return true;
-            }
-        },
-    };
-    // Written to a vector, which takes everything.
-    let written = write!(out, "{}", prefixes.truncate(parsed));
-    debug_assert!(written.is_ok());
-    out.extend_from_slice(port);
-    true
+    let port = &token[address.len()..];
+    match parse(address).filter(|_| port.iter().skip(1).all(u8::is_ascii_digit)) {
+        Some(parsed) => {
+            write(prefixes.truncate(parsed), out);
+            out.extend_from_slice(port);
+            true
+        }
+        // A port behind a bracket, a name's dot.
+        None if token.strip_prefix(b":").is_some_and(is_port) || !has(u8::is_ascii_digit) => false,
+        None => {
+            out.extend_from_slice(UNKNOWN);
+            true
+        }
+    }
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl Pattern {
 
 /// The path of a request target, from its slash on; none if it is none.
 fn path_of(target: &[u8]) -> Option<&[u8]> {
-    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
+    let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
     let target = &target[..end];
     if target.first() == Some(&b'/') {
         return Some(target);
@@ -194,19 +194,28 @@ fn write_segment(segment: &[u8], out: &mut Vec<u8>) {
 
 /// Whether a segment names one thing, not a kind of things.
 fn is_one_thing(segment: &[u8]) -> bool {
-    let bytes = Bytes::of(segment);
-    if segment.len() > SEGMENT_BYTES_MAX || bytes.has_foreign {
+    if segment.len() > SEGMENT_BYTES_MAX {
         return true;
     }
-    if bytes.digits == 0 {
-        return false;
+    let all = segment.iter().fold(0, |all, byte| all | CLASSES[*byte as usize]);
+    if all & FOREIGN != 0 {
+        return true;
     }
+    // As most are: a word.
+    all & DIGIT != 0 && has_digits_of_one_thing(segment, all)
+}
+
+fn has_digits_of_one_thing(segment: &[u8], all: u8) -> bool {
+    let counts = Counts::of(segment);
     let stem = extension(segment).map_or(segment, |extension| &segment[..segment.len() - extension.len()]);
-    bytes.digits_in_a_row >= DIGITS_MIN
+    counts.digits_in_a_row >= DIGITS_MIN
         || is_number(stem)
         || is_number(segment)
         || is_hexadecimal(stem)
-        || segment.len() >= TOKEN_BYTES_MIN && bytes.read_as_a_token(segment.len())
+        // Of random letters and digits two neighbours in three differ in class, in `com.example.v1.OrderService` one in six.
+        || segment.len() >= TOKEN_BYTES_MIN
+            && (counts.changes * 5 >= segment.len() * 2
+                || all & SEPARATOR == 0 && counts.digits >= TOKEN_DIGITS_MIN)
 }
 
 /// `.json` of `17.json`: small letters, perhaps a digit at the end (`.mp4`); not of an address of mail, and not where it is all there is.
@@ -232,51 +241,55 @@ fn is_hexadecimal(stem: &[u8]) -> bool {
         && stem.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'{' | b'}'))
 }
 
-/// What a segment is made of.
+const DIGIT: u8 = 1;
+const CAPITAL: u8 = 2;
+const SMALL: u8 = 4;
+/// Between words of a name.
+const SEPARATOR: u8 = 8;
+/// What names of kinds do not have.
+const FOREIGN: u8 = 16;
+const ALPHANUMERIC: u8 = DIGIT | CAPITAL | SMALL;
+
+/// What each byte is.
+static CLASSES: [u8; 256] = {
+    let mut classes = [FOREIGN; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'A'..=b'Z' => CAPITAL,
+            b'a'..=b'z' => SMALL,
+            b'-' | b'_' | b'.' | b'~' | b'+' => SEPARATOR,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b',' | b':' => 0,
+            _ => FOREIGN,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// What is counted of a segment with digits.
 #[derive(Default)]
-struct Bytes {
+struct Counts {
     digits: usize,
     digits_in_a_row: usize,
     /// Changes between small letters, capital letters and digits that follow each other.
     changes: usize,
-    has_separators: bool,
-    /// What names of kinds do not have.
-    has_foreign: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Digit,
-    Capital,
-    Small,
-    Other,
-}
-
-impl Bytes {
+impl Counts {
     fn of(segment: &[u8]) -> Self {
-        let mut bytes = Self::default();
-        let (mut row, mut before) = (0, Class::Other);
+        let mut counts = Self::default();
+        let (mut row, mut before) = (0, 0);
         for byte in segment {
-            let class = match byte {
-                b'0'..=b'9' => Class::Digit,
-                b'A'..=b'Z' => Class::Capital,
-                b'a'..=b'z' => Class::Small,
-                _ => Class::Other,
-            };
-            row = if class == Class::Digit { row + 1 } else { 0 };
-            bytes.digits += usize::from(class == Class::Digit);
-            bytes.digits_in_a_row = bytes.digits_in_a_row.max(row);
-            bytes.changes += usize::from(class != before && class != Class::Other && before != Class::Other);
-            bytes.has_separators |= matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+');
-            bytes.has_foreign |= class == Class::Other && !b"-_.~+!$&'()*,:".contains(byte);
+            let class = CLASSES[*byte as usize] & ALPHANUMERIC;
+            row = if class == DIGIT { row + 1 } else { 0 };
+            counts.digits += usize::from(class == DIGIT);
+            counts.digits_in_a_row = counts.digits_in_a_row.max(row);
+            counts.changes += usize::from(class != before && class != 0 && before != 0);
             before = class;
         }
-        bytes
-    }
-
-    /// Of random letters and digits two neighbours in three differ in class, in `com.example.v1.OrderService` one in six.
-    fn read_as_a_token(&self, length: usize) -> bool {
-        self.changes * 5 >= length * 2 || !self.has_separators && self.digits >= TOKEN_DIGITS_MIN
+        counts
     }
 }
 
