@@ -84,6 +84,39 @@ fn parse(criterion: &mut Criterion) {
     }
 }
 
+/// The same lines within what a runtime or a tool puts around them.
+fn wrapped(criterion: &mut Criterion) {
+    let lines = access_lines("envoy-default-text");
+    let prefixed =
+        |prefix: &str| -> Vec<Vec<u8>> { lines.iter().map(|line| [prefix.as_bytes(), line].concat()).collect() };
+    let json_file = |line: &Vec<u8>| {
+        let text = serde_json::to_string(&format!("{}\n", String::from_utf8_lossy(line))).unwrap();
+        format!(r#"{{"log":{text},"stream":"stdout","time":"2026-11-22T02:36:33.682034460Z"}}"#).into_bytes()
+    };
+    for (name, lines) in [
+        ("bare", lines.clone()),
+        ("cri", prefixed("2026-11-22T02:36:33.682034460Z stdout F ")),
+        ("compose", prefixed("envoy-1  | ")),
+        ("json-file", lines.iter().map(json_file).collect()),
+    ] {
+        let mut group = criterion.benchmark_group("parse/wrapped");
+        group.throughput(Throughput::Elements(lines.len() as u64));
+        group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut parser = Parser::default();
+                let mut record = Record::new();
+                for line in &lines {
+                    record.clear();
+                    parser.parse(line, &mut record);
+                    black_box(&record.parsed);
+                }
+            });
+        });
+        group.finish();
+    }
+}
+
 /// The formats that a file's lines are read by.
 fn formats_for(layout: &str) -> Vec<(&'static str, Arc<Formats>)> {
     let mut all = vec![("auto", Formats::auto())];
@@ -99,5 +132,5 @@ fn formats_for(layout: &str) -> Vec<(&'static str, Arc<Formats>)> {
     all
 }
 
-criterion_group!(benches, parse);
+criterion_group!(benches, parse, wrapped);
 criterion_main!(benches);
