@@ -43,24 +43,34 @@ pub struct Reading<'a> {
 /// A line that is not JSON by its strings only is read as it was meant, see [`super::mend`]. Of any other that is broken no more is
 /// known than whether it is Envoy's own: the log format that many use for that escapes nothing.
 pub fn parse<'a>(line: &'a [u8], record: &mut Record<'a>) -> Reading<'a> {
-    let before = (record.parsed.len(), record.scratch.len());
+    let first = record.parsed.len();
     let mut evidence = Evidence::default();
-    let is_whole = str::from_utf8(line).is_ok_and(|text| read(Scanner::new(text), record, &mut evidence).is_some());
-    if is_whole {
-        return evidence.reading(record);
+    if str::from_utf8(line).is_ok_and(|text| read(Scanner::new(text), record, &mut evidence).is_some()) {
+        return evidence.reading(record, first);
     }
-    record.parsed.truncate(before.0);
-    if mend::may_help(line) {
-        evidence = Evidence::default();
-        if read(Scanner::tolerant(line), record, &mut evidence).is_some() {
-            mend::fields(record, before.0);
-            return evidence.reading(record);
-        }
-        record.parsed.truncate(before.0);
-        record.scratch.truncate(before.1);
+    record.parsed.truncate(first);
+    parse_broken(line, record, &evidence)
+}
+
+/// The second try at a line, with what the first one has found.
+#[cold]
+#[inline(never)]
+fn parse_broken<'a>(line: &'a [u8], record: &mut Record<'a>, found: &Evidence<'a>) -> Reading<'a> {
+    let (first, scratch) = (record.parsed.len(), record.scratch.len());
+    let mut evidence = Evidence::default();
+    if mend::may_help(line) && read(Scanner::tolerant(line), record, &mut evidence).is_some() {
+        mend::fields(record, first);
+        return evidence.reading(record, first);
     }
-    let kind = if evidence.is_application() { Kind::Envoy } else { Kind::Other };
-    Reading { kind, looks_like_envoy: evidence.looks_like_envoy(), level: evidence.level, line: None }
+    record.parsed.truncate(first);
+    record.scratch.truncate(scratch);
+    let is_application = found.is_application() || evidence.is_application();
+    Reading {
+        kind: if is_application { Kind::Envoy } else { Kind::Other },
+        looks_like_envoy: found.looks_like_envoy() || evidence.looks_like_envoy(),
+        level: found.level.or(evidence.level),
+        line: None,
+    }
 }
 
 /// What fields say that came parsed already, and the start time of an access log in nanoseconds since 1970 UTC.
@@ -94,9 +104,6 @@ fn read<'a>(mut scanner: Scanner<'a>, record: &mut Record<'a>, evidence: &mut Ev
         }
         let name = Name::json(name);
         evidence.weigh(name, token);
-        if evidence.holds_line && evidence.line.is_none() {
-            evidence.line = Some(record.parsed.len());
-        }
         record.parsed.push(Field { name, value: value(name, token) });
     }
     Some(())
@@ -149,7 +156,6 @@ struct Evidence<'a> {
     says_envoy: bool,
     /// One member is a text under a name that lines are put under.
     holds_line: bool,
-    line: Option<usize>,
 }
 
 impl<'a> Evidence<'a> {
@@ -233,8 +239,8 @@ impl<'a> Evidence<'a> {
         self.holds_line |= matches!(token, Token::String(_));
     }
 
-    /// Decides; for a whole object.
-    fn reading(&self, record: &mut Record<'a>) -> Reading<'a> {
+    /// Decides; for a whole object, whose members are in the record from that place on.
+    fn reading(&self, record: &mut Record<'a>, first: usize) -> Reading<'a> {
         let kind = self.kind();
         if kind == Kind::Access
             && let Some(time_ns) = self.start_ns.or(self.timestamp_ns)
@@ -242,7 +248,15 @@ impl<'a> Evidence<'a> {
             record.time_ns = time_ns;
         }
         let level = self.level.filter(|_| self.is_application());
-        Reading { kind, looks_like_envoy: kind != Kind::Other, level, line: self.line }
+        let is_line = |field: &Field<'a>| {
+            let is_named = matches!(field.name, Name::Known(Key::Log) | Name::Json(b"message" | b"msg"));
+            is_named && matches!(field.value, Value::Json(_))
+        };
+        let line = match kind == Kind::Other && self.holds_line {
+            true => record.parsed.iter().skip(first).position(is_line).map(|place| first + place),
+            false => None,
+        };
+        Reading { kind, looks_like_envoy: kind != Kind::Other, level, line }
     }
 
     /// Whether it is a line of Envoy's own log: it says so, and has a level.
