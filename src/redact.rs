@@ -57,7 +57,7 @@ pub use self::report::{Counts, Line, Report, Rule};
 use self::rules::{Holder, Rules, Scrub};
 use self::suspects::Suspects;
 use crate::record::json::unescape;
-use crate::record::{Kind, Name, Record, Span, Value, msgpack};
+use crate::record::{Field, Key, Kind, Name, Record, Span, Value, msgpack};
 
 /// What happens to a query string.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -121,9 +121,10 @@ pub struct Config {
     pub parameters: Parameters,
     /// Which lines are looked at; whoever calls [`Redactor::redact`] decides by it.
     pub application: Application,
-    /// What fields hold, by name, in any case. The first entry of a name counts, before what its name would mean; so whoever knows
-    /// more of a format appends to this list.
+    /// What fields hold, by name, in any case, in every record. The first entry of a name counts, before what its name would mean.
     pub fields: Vec<(String, FieldClass)>,
+    /// The same, as the operators of formats say; for access logs, and behind `fields`.
+    pub operators: Vec<(String, FieldClass)>,
     /// Headers whose values are secrets, beside those that everybody knows.
     pub headers: Vec<String>,
     /// Whether `;k=v` in paths is redacted as queries are.
@@ -190,12 +191,16 @@ impl Redactor {
         };
         let mut pass = Pass { scrub, scratch, document, string };
         for (place, field) in envelope.iter_mut().enumerate() {
-            pass.scrub.is_counting = uncounted != Some(place);
-            pass.field(&suspects, &mut field.name, &mut field.value);
+            if pass.may_change(&suspects, field) {
+                pass.scrub.is_counting = uncounted != Some(place);
+                pass.field(&suspects, &mut field.name, &mut field.value);
+            }
         }
         pass.scrub.is_counting = true;
         for field in parsed.iter_mut() {
-            pass.field(&suspects, &mut field.name, &mut field.value);
+            if pass.may_change(&suspects, field) {
+                pass.field(&suspects, &mut field.name, &mut field.value);
+            }
         }
         *room = pass.scrub.room;
     }
@@ -212,6 +217,17 @@ enum Outcome {
     Written,
 }
 
+impl Outcome {
+    /// What is left of the input, which may be what was written.
+    fn left<'a>(&self, input: &'a [u8], written: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Same => input,
+            Self::Part(part) => &input[part.clone()],
+            Self::Written => written,
+        }
+    }
+}
+
 /// Redaction of one record: its buffers, lent out.
 struct Pass<'p> {
     scrub: Scrub<'p>,
@@ -221,13 +237,35 @@ struct Pass<'p> {
 }
 
 impl Pass<'_> {
+    /// Whether a field needs a look. Of the usual ones, under names of ours, most do not, and cost hardly more than this.
+    #[inline]
+    fn may_change(&self, suspects: &Suspects<'_>, field: &Field<'_>) -> bool {
+        let Name::Known(key) = field.name else { return true };
+        let rules = self.scrub.rules;
+        if rules.names.of_known(self.scrub.kind, key).is_whole() || rules.names.are_configured() {
+            return true;
+        }
+        match field.value {
+            Value::Text(bytes) | Value::Json(bytes) => suspects.include(bytes) || self.holds_dumps(key),
+            Value::Number(_) | Value::Int(_) | Value::UInt(_) => suspects.look_at_numbers(),
+            Value::Null | Value::Bool(_) | Value::Float(_) => false,
+            Value::JsonValue(_) | Value::MsgPack(_) | Value::Scratch(_) | Value::ScratchJson(_) => true,
+        }
+    }
+
+    /// Whether header dumps and the like are looked for in that field: not in what access logs print under names of ours, nor in
+    /// names and numbers of containers.
+    fn holds_dumps(&self, key: Key) -> bool {
+        self.scrub.kind != Kind::Access && !matches!(key, Key::ContainerId | Key::ContainerName | Key::Source)
+    }
+
     fn field<'a>(&mut self, suspects: &Suspects<'_>, name: &mut Name<'a>, value: &mut Value<'a>) {
         let rules = self.scrub.rules;
         let given = *name;
-        let is_known = matches!(given, Name::Known(_));
-        self.scrub.place = if let Name::Known(key) = given { Place::of(key) } else { Place::OTHER };
-        // What an access log prints under names of ours are no dumps of anything.
-        self.scrub.dumps = !is_known || self.scrub.kind != Kind::Access;
+        (self.scrub.place, self.scrub.dumps) = match given {
+            Name::Known(key) => (Place::of(key), self.holds_dumps(key)),
+            _ => (Place::OTHER, true),
+        };
         let mut class = self.class_of(&given);
         let is_suspect = match given {
             Name::Known(_) => false,

@@ -178,7 +178,7 @@ pub fn parse(args: &Args) -> Exit {
             return Exit::Usage;
         }
     };
-    redaction.fields.extend(field_classes(&formats));
+    redaction.operators.extend(field_classes(&formats));
     let redactor = Redactor::new(&redaction);
     if let Some(line) = &args.explain {
         return print(&explain::explanation(&formats, &redactor, line));

@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
         let parse = self.parse(root.parse.unwrap_or_default());
         let mut redact = self.redact(root.redact.unwrap_or_default());
         // Behind what the user says of the same names.
-        redact.fields.extend(field_classes(&parse.formats));
+        redact.operators.extend(field_classes(&parse.formats));
         let derive = self.derive(root.derive.unwrap_or_default(), parse.envoy);
         Config {
             sources,

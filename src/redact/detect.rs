@@ -67,9 +67,9 @@ impl Detector {
     const fn words(self) -> &'static [&'static str] {
         match self {
             Self::Email => &["%40", "%2540"],
-            Self::Bearer => &["earer", "EARER"],
+            Self::Bearer => &["Bearer", "bearer", "BEARER"],
             Self::Jwt => &["eyJ"],
-            Self::AwsKey => &["AKIA", "ASIA", "ABIA", "ACCA", "ecret", "ECRET"],
+            Self::AwsKey => &["AKIA", "ASIA", "ABIA", "ACCA", "secret", "Secret", "SECRET"],
             Self::Card => &[],
         }
     }
@@ -138,7 +138,7 @@ impl Detectors {
     pub fn may_hold(&self, bytes: &[u8]) -> bool {
         (self.email && memchr::memchr(b'@', bytes).is_some())
             || self.words.as_ref().is_some_and(|words| words.is_match(bytes))
-            || (self.card && next_digits(bytes, 0).is_some())
+            || (self.card && holds_card(bytes))
     }
 }
 
@@ -222,7 +222,7 @@ impl<'d> Finder<'d> {
 fn verify(detector: Detector, text: &[u8], from: usize, word: Range<usize>) -> Option<Range<usize>> {
     match detector {
         Detector::Email => email_at(text, from, word.start, word.end),
-        Detector::Bearer => bearer_behind(text, word),
+        Detector::Bearer => bearer_behind(text, word.end),
         Detector::Jwt => jwt_at(text, from, word.start),
         Detector::AwsKey if text[word.clone()].ends_with(b"t") || text[word.clone()].ends_with(b"T") => {
             secret_key_behind(text, word.end)
@@ -250,18 +250,14 @@ fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
 }
 
-/// The token behind `Bearer`, whose first letter stands before `word`.
-fn bearer_behind(text: &[u8], word: Range<usize>) -> Option<Range<usize>> {
-    let first = text.get(word.start.checked_sub(1)?)?;
-    if !first.eq_ignore_ascii_case(&b'b') {
-        return None;
-    }
-    let rest = &text[word.end..];
+/// The token behind the word `Bearer`.
+fn bearer_behind(text: &[u8], behind: usize) -> Option<Range<usize>> {
+    let rest = &text[behind..];
     let blank = match rest.first()? {
         b' ' | b'+' => rest.iter().take_while(|byte| matches!(byte, b' ' | b'+')).count(),
         _ => end_of_encoded(rest, 0, *b"20")?,
     };
-    let start = word.end + blank;
+    let start = behind + blank;
     let length = text[start..].iter().take_while(|byte| is_token(byte)).count();
     let token = &text[start..start + length];
     let is_one = length >= WORD_BYTES_MIN || (length >= TOKEN_BYTES_MIN && token.iter().any(u8::is_ascii_digit));
@@ -341,6 +337,18 @@ fn next_digits(text: &[u8], from: usize) -> Option<Range<usize>> {
         at = end + 1;
     }
     None
+}
+
+/// Whether a card stands in the text. What is one in a part of it, cut where groups of digits end, is one in the whole.
+fn holds_card(text: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(run) = next_digits(text, at) {
+        at = run.end + 1;
+        if card_in(text, run).is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_between(byte: u8) -> bool {

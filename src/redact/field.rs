@@ -1,7 +1,7 @@
 //! What a field holds, by its name: as configured, as the format says that it printed, or as names go.
 //!
-//! Names are compared without regard to case. What was configured is asked first, the earlier entry before the later one. Then
-//! come the names of secrets, which count in every record, and the names of URLs and queries, which count in access logs
+//! Names are compared without regard to case. What was configured is asked first, then what the operators of a format say, of
+//! several entries the first. Then come the names of secrets, which count in every record, and the names of URLs and queries, which count in access logs
 //! only: elsewhere nobody knows what `path` means, and the value is scrubbed as text.
 //!
 //! Cost: a known key is one look into a table. Any other name is one `match` on its last byte and a few comparisons, and, if
@@ -52,105 +52,85 @@ const QUERY_NAMES: [&[u8]; 9] = [
     b"args",
 ];
 
-/// Names that end so (`-` and `_` aside) hold a secret. Each has a `k` or a `z`: see [`super::secret`].
-pub(super) const SECRET_ENDINGS: [&[u8]; 16] = [
-    b"cookie",
-    b"cookies",
-    b"setcookie2",
-    b"authorization",
-    b"apikey",
-    b"authkey",
-    b"subscriptionkey",
-    b"authtoken",
-    b"accesstoken",
-    b"refreshtoken",
-    b"idtoken",
-    b"sessiontoken",
-    b"securitytoken",
-    b"csrftoken",
-    b"xsrftoken",
-    b"bearertoken",
-];
+/// Names that end so (`-` and `_` aside) hold a secret, by their last letter. Each has a `k` or a `z`: see [`super::secret`].
+fn secret_endings(last: u8) -> &'static [&'static [u8]] {
+    match last.to_ascii_lowercase() {
+        b'e' => &[b"cookie"],
+        b's' => &[b"cookies"],
+        b'2' => &[b"cookie2"],
+        b'y' => &[b"apikey", b"authkey", b"subscriptionkey"],
+        b'n' => &[
+            b"authorization",
+            b"authtoken",
+            b"accesstoken",
+            b"refreshtoken",
+            b"idtoken",
+            b"sessiontoken",
+            b"securitytoken",
+            b"csrftoken",
+            b"xsrftoken",
+            b"bearertoken",
+        ],
+        _ => &[],
+    }
+}
 
 /// The classes of all names.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// What is configured for known keys.
-    known: [Option<FieldClass>; KEY_COUNT],
-    /// What is configured for other names, in lower case.
-    others: Box<[(Box<[u8]>, FieldClass)]>,
+    /// As configured, for every record.
+    configured: Table,
+    /// As formats of access logs say.
+    operators: Table,
+    /// What known keys hold, in access logs and in other records.
+    known: [[FieldClass; KEY_COUNT]; 2],
     /// Headers that hold a secret, in lower case and with `-`.
     headers: Box<[Box<[u8]>]>,
-    /// Lengths of `others`, as a bit set; the last bit stands for all longer ones.
-    lengths: u64,
     /// Whether names that nobody configured have a meaning.
     has_own: bool,
 }
 
 impl Names {
-    pub fn new(fields: &[(String, FieldClass)], headers: &[String], has_own: bool) -> Self {
-        let mut known = [None; KEY_COUNT];
-        let mut others = Vec::new();
-        for (name, class) in fields {
-            let name = name.to_ascii_lowercase();
-            match Key::from_name(name.as_bytes()) {
-                Some(key) => known[key as usize] = known[key as usize].or(Some(*class)),
-                None => others.push((name.into_bytes().into_boxed_slice(), *class)),
-            }
-        }
-        let lengths = others.iter().fold(0, |lengths, (name, _)| lengths | length_bit(name));
+    pub fn new(
+        fields: &[(String, FieldClass)],
+        operators: &[(String, FieldClass)],
+        headers: &[String],
+        has_own: bool,
+    ) -> Self {
         let header = |name: &String| name.to_ascii_lowercase().replace('_', "-").into_bytes().into_boxed_slice();
-        Self { known, others: others.into(), headers: headers.iter().map(header).collect(), lengths, has_own }
+        // What a format calls text may yet be called as a secret is.
+        let operators = operators.iter().filter(|(_, class)| has_own && *class != FieldClass::Text);
+        let (configured, operators) = (Table::new(fields.iter()), Table::new(operators));
+        let known =
+            [true, false].map(|is_access| KEYS.map(|key| known(&configured, &operators, has_own && is_access, key)));
+        Self { configured, operators, known, headers: headers.iter().map(header).collect(), has_own }
     }
 
     /// Whether a document has to be read because a name in it may be configured.
     pub fn are_configured(&self) -> bool {
-        !self.others.is_empty() || self.known.iter().any(Option::is_some)
+        !self.configured.is_empty()
     }
 
     /// What a field of ours holds.
     pub fn of_known(&self, kind: Kind, key: Key) -> FieldClass {
-        self.known[key as usize].unwrap_or(match key {
-            Key::Path if self.is_known_here(kind) => FieldClass::Url,
-            Key::Authority if self.is_known_here(kind) => FieldClass::Authority,
-            _ => FieldClass::Text,
-        })
-    }
-
-    fn is_known_here(&self, kind: Kind) -> bool {
-        self.has_own && kind == Kind::Access
+        self.known[usize::from(kind != Kind::Access)][key as usize]
     }
 
     /// What the field or member of that name holds.
     pub fn of(&self, kind: Kind, name: &[u8]) -> FieldClass {
-        if let Some(class) = self.configured(name) {
+        if let Some(class) = self.configured.of(name) {
             return class;
+        }
+        if !self.headers.is_empty() && self.is_header(last_part(name)) {
+            return FieldClass::Secret;
         }
         if !self.has_own {
             return FieldClass::Text;
         }
-        match own(name) {
-            class if class == FieldClass::Secret || kind == Kind::Access => class,
-            _ => FieldClass::Text,
+        if kind == Kind::Access {
+            return self.operators.of(name).unwrap_or_else(|| own(name));
         }
-    }
-
-    fn configured(&self, name: &[u8]) -> Option<FieldClass> {
-        if self.lengths & length_bit(name) != 0
-            && let Some((_, class)) = self.others.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))
-        {
-            return Some(*class);
-        }
-        if !self.headers.is_empty() && self.is_header(last_part(name)) {
-            return Some(FieldClass::Secret);
-        }
-        // A member of a document may be called as one of our keys is.
-        if self.known.iter().any(Option::is_some)
-            && let Some(key) = key_of(name)
-        {
-            return self.known[key as usize];
-        }
-        None
+        if own(name) == FieldClass::Secret { FieldClass::Secret } else { FieldClass::Text }
     }
 
     /// Whether the name is that of a header which is configured to be a secret.
@@ -158,6 +138,60 @@ impl Names {
         let is_same = |a: u8, b: u8| a.to_ascii_lowercase() == b || (a == b'_' && b == b'-');
         let is = |header: &[u8]| header.len() == name.len() && name.iter().zip(header).all(|(a, b)| is_same(*a, *b));
         self.headers.iter().any(|header| is(header))
+    }
+}
+
+fn known(configured: &Table, operators: &Table, is_access: bool, key: Key) -> FieldClass {
+    let operator = || operators.of_known(key).filter(|_| is_access);
+    configured.of_known(key).or_else(operator).unwrap_or(match key {
+        Key::Path if is_access => FieldClass::Url,
+        Key::Authority if is_access => FieldClass::Authority,
+        _ => FieldClass::Text,
+    })
+}
+
+/// Classes by name, in any case; the first entry of a name counts.
+#[derive(Clone, Debug)]
+struct Table {
+    known: [Option<FieldClass>; KEY_COUNT],
+    has_known: bool,
+    /// Names in lower case.
+    others: Box<[(Box<[u8]>, FieldClass)]>,
+    /// Lengths of `others`, as a bit set; the last bit stands for all longer ones.
+    lengths: u64,
+}
+
+impl Table {
+    fn new<'e>(entries: impl Iterator<Item = &'e (String, FieldClass)>) -> Self {
+        let mut known = [None; KEY_COUNT];
+        let mut others = Vec::new();
+        for (name, class) in entries {
+            let name = name.to_ascii_lowercase();
+            match Key::from_name(name.as_bytes()) {
+                Some(key) => known[key as usize] = known[key as usize].or(Some(*class)),
+                None => others.push((name.into_bytes().into_boxed_slice(), *class)),
+            }
+        }
+        let lengths = others.iter().fold(0, |lengths, (name, _)| lengths | length_bit(name));
+        Self { known, has_known: known.iter().any(Option::is_some), others: others.into(), lengths }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && !self.has_known
+    }
+
+    fn of_known(&self, key: Key) -> Option<FieldClass> {
+        self.known[key as usize]
+    }
+
+    fn of(&self, name: &[u8]) -> Option<FieldClass> {
+        if self.lengths & length_bit(name) != 0
+            && let Some((_, class)) = self.others.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))
+        {
+            return Some(*class);
+        }
+        // A member of a document may be called as one of our keys is.
+        if self.has_known { self.known[key_of(name)? as usize] } else { None }
     }
 }
 
@@ -178,7 +212,7 @@ pub(super) fn last_part(name: &[u8]) -> &[u8] {
 /// What names mean that nobody configured.
 fn own(name: &[u8]) -> FieldClass {
     let Some(last) = name.last() else { return FieldClass::Text };
-    if matches!(last | 0x20, b'e' | b's' | b'n' | b'y' | b'2') && is_secret(name) {
+    if is_secret(name) {
         return FieldClass::Secret;
     }
     if let Some(class) = query(name) {
@@ -200,7 +234,7 @@ fn ends_with(name: &[u8], ending: &[u8]) -> bool {
 
 /// Whether the name of a header or field is that of a secret.
 pub(super) fn is_secret(name: &[u8]) -> bool {
-    SECRET_ENDINGS.iter().any(|ending| ends_folded(name, ending))
+    name.last().is_some_and(|last| secret_endings(*last).iter().any(|ending| ends_folded(name, ending)))
 }
 
 /// Whether a name ends so, `-` and `_` in it aside; `ending` is in lower case and has none.
@@ -245,7 +279,7 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        Names::new(&[], &[], true)
+        Names::new(&[], &[], &[], true)
     }
 
     fn of_name(name: &str) -> FieldClass {
@@ -331,14 +365,30 @@ mod tests {
             ("SSN".to_owned(), FieldClass::Url),
             ("cookie".to_owned(), FieldClass::Text),
         ];
-        let names = Names::new(&fields, &["X-Tenant_Id".to_owned()], true);
+        let operators = [
+            ("peer", FieldClass::Url),
+            ("ssn", FieldClass::Url),
+            ("set-cookie", FieldClass::Text),
+            ("user_agent", FieldClass::Url),
+        ]
+        .map(|(name, class)| (name.to_owned(), class));
+        let names = Names::new(&fields, &operators, &["X-Tenant_Id".to_owned()], true);
         assert_eq!(names.of_known(Kind::Access, Key::Path), FieldClass::Text);
         assert_eq!(names.of(Kind::Access, b"path"), FieldClass::Text);
         assert_eq!(names.of(Kind::Other, b"sSn"), FieldClass::Secret);
         assert_eq!(names.of(Kind::Other, b"Cookie"), FieldClass::Text);
         assert_eq!(names.of(Kind::Other, b"req.header:x_tenant-id"), FieldClass::Secret);
         assert_eq!(names.of(Kind::Other, b"x-tenant"), FieldClass::Text);
-        let off = Names::new(&fields, &[], false);
+        assert_eq!(names.of(Kind::Access, b"Peer"), FieldClass::Url);
+        assert_eq!(names.of_known(Kind::Access, Key::UserAgent), FieldClass::Url);
+        assert_eq!(names.of(Kind::Access, b"user_agent"), FieldClass::Url);
+        assert_eq!(names.of(Kind::Access, b"ssn"), FieldClass::Secret);
+        assert_eq!(names.of(Kind::Access, b"set-cookie"), FieldClass::Secret);
+        assert_eq!(
+            (names.of(Kind::Other, b"peer"), names.of_known(Kind::Envoy, Key::UserAgent)),
+            (FieldClass::Text, FieldClass::Text)
+        );
+        let off = Names::new(&fields, &operators, &[], false);
         assert_eq!(off.of(Kind::Access, b"set-cookie"), FieldClass::Text);
         assert_eq!(off.of(Kind::Access, b"ssn"), FieldClass::Secret);
     }

@@ -6,7 +6,7 @@ use super::edit::rewrite;
 use super::field::{FieldClass, Names, parameter};
 use super::report::{Counts, Place, Rule};
 use super::secret::{self, Secrets};
-use super::{Config, Outcome, environment, matrix, text, url};
+use super::{Config, Outcome, environment, matrix, text, url, userinfo};
 use crate::record::Kind;
 
 /// Rounds of passes over one text. Two are enough for all that anyone would write; bounds the work for what others may.
@@ -29,7 +29,7 @@ impl Rules {
         let action = Action::new(&config.query, &config.parameters);
         let has_own = !action.is_off();
         Self {
-            names: Names::new(&config.fields, &config.headers, has_own),
+            names: Names::new(&config.fields, &config.operators, &config.headers, has_own),
             secrets: Secrets::new(&config.headers, has_own),
             matrix: config.matrix_parameters && has_own,
             detectors: Detectors::new(&config.detectors),
@@ -135,7 +135,15 @@ impl<'r> Scrub<'r> {
             FieldClass::Query => url::scrub_query(self, input, out),
             FieldClass::Text | FieldClass::Secret | FieldClass::Parameter => Outcome::Same,
         };
-        self.then(input, outcome, start, out, detect)
+        // A URL within a path, perhaps encoded as a whole.
+        let mut outcome = outcome;
+        if self.rules.has_own && userinfo::may_hold(outcome.left(input, &out[start..])) {
+            outcome = self.then(input, outcome, start, out, users);
+        }
+        if self.rules.detectors.is_some() {
+            outcome = self.then(input, outcome, start, out, detect);
+        }
+        outcome
     }
 
     /// One more pass over what the last one left of `input`; what it wrote stands at the end of `out`, from `start` on.
@@ -223,6 +231,11 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
     matches!(value, b"" | b"-")
 }
 
+/// User information of URLs in text.
+pub(super) fn users(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> Outcome {
+    rewrite(scrub, text, out, userinfo::next)
+}
+
 /// What detectors find.
 pub(super) fn detect(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> Outcome {
     let Some(detectors) = &scrub.rules.detectors else { return Outcome::Same };
@@ -232,16 +245,13 @@ pub(super) fn detect(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> O
 
 /// Values of headers.
 pub(super) fn headers(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> Outcome {
-    if !scrub.dumps {
-        return Outcome::Same;
-    }
     let mut finder = secret::Finder::new(&scrub.rules.secrets, &scrub.rules.names);
     rewrite(scrub, text, out, |text, from| finder.next(text, from))
 }
 
 /// Dumps of the environment.
 pub(super) fn variables(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> Outcome {
-    if !scrub.dumps || !scrub.rules.has_own {
+    if !scrub.rules.has_own {
         return Outcome::Same;
     }
     let mut finder = environment::Finder::default();

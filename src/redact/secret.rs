@@ -97,7 +97,8 @@ impl<'s> Finder<'s> {
         while let Some((word, syntax)) = self.words.next(text, from) {
             from = word.end;
             let Some(value) = value_behind(text, &word) else { continue };
-            if value.start > self.fed {
+            // Where the value has no quotes of its own it matters what was open before.
+            if value.close.is_none() && value.start > self.fed {
                 self.context.feed(&text[self.fed..value.start]);
                 self.fed = value.start;
             }
@@ -105,9 +106,11 @@ impl<'s> Finder<'s> {
             if range.is_empty() || text[range.clone()] == *MASK {
                 continue;
             }
-            // The context sees what goes out, so that a second scrub finds the same ends.
-            self.context.feed(MASK);
-            self.fed = range.end;
+            if self.fed == range.start {
+                // The context sees what goes out, so that a second scrub finds the same ends.
+                self.context.feed(MASK);
+                self.fed = range.end;
+            }
             return Some(Edit { range, by: MASK, rule: Rule::Header });
         }
         None

@@ -20,7 +20,7 @@ impl<'r> Suspects<'r> {
         let first = [
             memchr::memchr3(b'?', b'%', b'\\', line),
             memchr::memchr3(b'#', b'@', FULL_WIDTH_BYTE, line),
-            memchr::memchr(b';', line).filter(|_| rules.matrix),
+            if rules.matrix { memchr::memchr(b';', line) } else { None },
         ];
         let dirty = match first.into_iter().flatten().min() {
             Some(first) => start + first..start + last(rules, line) + 1,
@@ -51,7 +51,7 @@ fn last(rules: &Rules, line: &[u8]) -> usize {
     let last = [
         memchr::memrchr3(b'?', b'%', b'\\', line),
         memchr::memrchr3(b'#', b'@', FULL_WIDTH_BYTE, line),
-        memchr::memrchr(b';', line).filter(|_| rules.matrix),
+        if rules.matrix { memchr::memrchr(b';', line) } else { None },
     ];
     last.into_iter().flatten().max().unwrap_or_default()
 }

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Key;
 
 fn redactor(query: Policy) -> Redactor {
     Redactor::new(&Config { query, ..Config::default() })
@@ -282,11 +281,13 @@ fn fields_go_by_what_their_names_say() {
     record.push_envelope(Name::text(b"cookie?x"), Value::Text(b"S"));
     record.push_envelope(Name::text(b"set-cookie"), Value::Null);
     record.push_envelope(Name::text(b"deep"), Value::JsonValue(document));
+    record.push_envelope(Name::text(b"url"), Value::Text(b"/p/https%3A%2F%2Fu%3AS%40h%2Fx"));
     Redactor::new(&config).redact(&mut record);
     let shown =
         |place: usize| record.bytes_of(&record.envelope[place].value).unwrap_or_default().escape_ascii().to_string();
     let all: Vec<String> = (0..7).map(shown).collect();
     assert_eq!(all, ["***", "***", "", "***", "***", "***", ""]);
+    assert_eq!(record.bytes_of(&record.envelope[8].value), Some(&b"/p/https%3A%2F%2Fh%2Fx"[..]));
     assert_eq!(
         record.bytes_of(&record.envelope[7].value),
         Some(&br#"{"req":{"Headers":{"Cookie":"***","n":1},"tenant":"***","cookie":"-","x-api-key":null},"query_params":{"t":"","n":"***"},"target":"/x"}"#[..])

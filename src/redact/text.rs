@@ -6,10 +6,9 @@
 //!
 //! Text that is a JSON document as a whole is taken apart instead, and its strings scrubbed one by one.
 
-use super::edit::rewrite;
 use super::quotes::{Context, is_blank, is_quote};
 use super::report::Rule;
-use super::rules::{Holder, Scrub, detect, headers, variables};
+use super::rules::{Holder, Scrub, detect, headers, users, variables};
 use super::{Outcome, mark, matrix, nested, userinfo};
 
 /// Documents within strings of documents are taken apart to this depth, and are running text beyond: bounds the recursion.
@@ -37,14 +36,21 @@ fn running(scrub: &mut Scrub<'_>, text: &[u8], out: &mut Vec<u8>) -> Outcome {
     let mut outcome = Outcome::Same;
     if scrub.rules.has_own {
         outcome = queries(scrub, text, out);
-        outcome = scrub.then(text, outcome, start, out, |scrub, text, out| rewrite(scrub, text, out, userinfo::next));
+        if userinfo::may_hold(outcome.left(text, &out[start..])) {
+            outcome = scrub.then(text, outcome, start, out, users);
+        }
         if scrub.rules.matrix {
             outcome = scrub.then(text, outcome, start, out, paths);
         }
     }
-    outcome = scrub.then(text, outcome, start, out, headers);
-    outcome = scrub.then(text, outcome, start, out, variables);
-    scrub.then(text, outcome, start, out, detect)
+    if scrub.dumps {
+        outcome = scrub.then(text, outcome, start, out, headers);
+        outcome = scrub.then(text, outcome, start, out, variables);
+    }
+    if scrub.rules.detectors.is_some() {
+        outcome = scrub.then(text, outcome, start, out, detect);
+    }
+    outcome
 }
 
 /// Queries and fragments.

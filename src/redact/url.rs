@@ -21,7 +21,7 @@ pub(super) fn scrub(scrub: &mut Scrub<'_>, url: &[u8], out: &mut Vec<u8>) -> Out
     let Cut { kept, query, rule } = cut(url);
     let user = user_information(&url[..kept]);
     let query = query.filter(|_| !rules.action.removes(true));
-    let path = path_start(&url[..kept]).max(user.end);
+    let path = if rules.matrix { path_start(&url[..kept]).max(user.end) } else { kept };
     let has_matrix = rules.matrix && matrix::may_hold(&url[path..kept]);
     if let Some(rule) = rule.filter(|_| query.is_none()) {
         scrub.count(rule);
@@ -146,7 +146,8 @@ struct Cut {
 fn cut(url: &[u8]) -> Cut {
     let fragment = memchr::memchr(b'#', url);
     let end = fragment.unwrap_or(url.len());
-    let wide = memchr::memmem::find(&url[..end], mark::FULL_WIDTH);
+    let wide = memchr::memchr(mark::FULL_WIDTH_BYTE, &url[..end])
+        .and_then(|at| memchr::memmem::find(&url[at..end], mark::FULL_WIDTH).map(|found| at + found));
     match (mark::find(&url[..wide.unwrap_or(end)], 0), wide) {
         // An empty query goes with its mark, so that `/?` and `/` count as one path.
         (Some(mark), None) if mark.end == url.len() => Cut { kept: mark.start, query: None, rule: None },

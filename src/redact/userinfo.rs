@@ -9,6 +9,11 @@ use super::mark::end_of_encoded;
 use super::quotes::{is_blank, is_quote};
 use super::report::Rule;
 
+/// Whether user information may stand in the text: a cheap test that may say yes too often, never no.
+pub(super) fn may_hold(text: &[u8]) -> bool {
+    memchr::memchr2(b'@', b'%', text).is_some()
+}
+
 /// The next user information that begins at `from` or behind, its `@` included.
 pub(super) fn next(text: &[u8], from: usize) -> Option<Edit> {
     let mut at = from;

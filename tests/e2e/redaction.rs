@@ -1,4 +1,5 @@
-//! Lines of every kind with a marked query string somewhere in them: no byte of the mark leaves the process, by whatever door.
+//! Lines of every kind with a marked query string, or another marked secret, somewhere in them: no byte of the mark leaves the
+//! process, by whatever door.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -114,9 +115,32 @@ fn free_line() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Secrets that are no queries, where redaction knows them.
+fn secret_line() -> impl Strategy<Value = Vec<u8>> {
+    let value =
+        (r"[A-Za-z0-9._~+/=-]{0,12}", r"[A-Za-z0-9._~+=-]{0,12}").prop_map(|(left, right)| format!("{left}@{right}"));
+    let forms = vec![
+        "[2026-11-22 02:31:33.634][7768][debug][http] [x.cc:1] [C1][S2] request headers complete: ':path', '/' 'authorization', 'Bearer $'",
+        "'cookie', 'a=b; session=$'",
+        r#"time="2026-11-22T02:31:33Z" level=info msg="Envoy Environment Variables: [A=b ENVOY_TOKEN=$ C=d]""#,
+        "> Authorization: Basic $",
+        r#"sent {"x-api-key": "$", "n": 1} to it"#,
+        "redirected to https://h.example/cb#access_token=$ now",
+        r#"{"start_time":"NOW","method":"GET","protocol":"HTTP/1.1","path":"/","cookie":"$","response_code":200,"bytes_sent":1}"#,
+        r#"{"start_time":"NOW","method":"GET","protocol":"HTTP/1.1","path":"/cb#access_token=$","response_code":200,"bytes_sent":1}"#,
+        r#"{"msg":"called","request":{"headers":{"X-Amz-Security-Token":["$"]}}}"#,
+        r#"{"msg":"called https://user:p$@h.example/x"}"#,
+    ];
+    (prop::sample::select(forms), value).prop_map(|(form, value)| {
+        // In a URL a slash ends what is before the host.
+        let value = if form.contains("user:") { value.replace('/', "") } else { value };
+        form.replace('$', &value).replace("NOW", &now()).into_bytes()
+    })
+}
+
 /// Lines, each with its own mark.
 fn lines() -> Vec<Vec<u8>> {
-    let kinds = prop_oneof![json_line(), text_line(), envoy_line(), free_line()];
+    let kinds = prop_oneof![json_line(), text_line(), envoy_line(), free_line(), secret_line()];
     let mut runner = TestRunner::deterministic();
     (0..LINES)
         .map(|n| {
@@ -265,4 +289,26 @@ fn parse_redacts_as_run_does() {
     assert_clean("stdout", &exit.stdout, &lines);
     assert_clean("stderr", exit.stderr.as_bytes(), &lines);
     assert_eq!(memchr::memchr_iter(b'\n', &exit.stdout).count(), lines.len());
+    let report = exit.stderr.lines().find_map(|line| line.strip_prefix("redacted: ")).unwrap();
+    for rule in ["query path=", "fragment path=", "userinfo log=", "secret log=", "header log=", "environment log="] {
+        assert!(report.contains(rule), "no {rule} in {report}");
+    }
+}
+
+/// What an operator prints is redacted by what the operator is, whatever its key is called.
+#[test]
+fn operators_of_a_format_say_what_is_secret() {
+    let format =
+        r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(:PATH)%" "%QUERY_PARAM(token)%" "%ENVIRONMENT(KEY)%" %RESPONSE_CODE%"#;
+    let line = format!("[{}] \"GET /a\" \"{MARK}1\" \"{MARK}2\" 200\n", now());
+    let run = Run::new(["parse", "--stats", "--format", format]).stdin(line.clone().into_bytes());
+    let exit = run.start().wait(SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let lines = [line.into_bytes()];
+    assert_clean("stdout", &exit.stdout, &lines);
+    assert!(
+        exit.stderr.contains("access=1") && exit.stderr.contains("redacted: parameter other=1, secret other=1"),
+        "{}",
+        exit.stderr
+    );
 }

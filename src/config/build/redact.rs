@@ -38,6 +38,8 @@ impl Builder<'_> {
                 Some(raw::Application::Pass) => redact::Application::Pass,
             },
             fields: self.fields(&table, raw.fields.unwrap_or_default()),
+            // Whoever has the formats says.
+            operators: Vec::new(),
             headers: self.headers(&table, raw.headers.unwrap_or_default()),
             matrix_parameters: raw.matrix_parameters.unwrap_or(false),
             detectors: raw.detectors.unwrap_or_default().into_iter().map(detector).collect(),
