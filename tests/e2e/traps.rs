@@ -146,20 +146,20 @@ fn split_lines_meet_whatever_becomes_of_them() {
 /// In memory, as a generated configuration has it: the oldest records are dropped for the sink that stands still, and only for it.
 #[test]
 fn a_sink_that_stands_still_costs_its_own_records_only() {
-    /// Few enough for the journal to hold, so that the others lose none however slow the machine is.
-    const SLICE: usize = 20_000;
+    /// Far fewer than the half of the memory that the journal has at least, so that the others lose none however slow the machine is.
+    const SLICE: usize = 8_000;
     const PEAK_KIB_MAX: u64 = 256 << 10;
-    let count = std::env::var("MESHLENS_E2E_RECORDS").map_or(200_000, |text| text.parse().unwrap());
+    let count = std::env::var("MESHLENS_E2E_RECORDS").map_or(120_000, |text| text.parse().unwrap());
     let stage = Stage::new(count);
     stage.fake.misbehave(vec![Rule::new(Fault::Hang).on(Service::Logs)]);
     let settings = [
-        "journal.memory_bytes_max=32MiB",
+        "journal.memory_bytes_max=64MiB",
         "journal.when_full=drop_oldest",
         // Large requests: those who do not stand still are to keep up.
         "sink.cloudwatch.batch_events_max=10000",
         "sink.firehose.record_bytes_max=64KiB",
         "sink.firehose.batch_records_max=500",
-        "sink.s3.object_bytes_max=16MiB",
+        "sink.s3.object_bytes_max=4MiB",
     ];
     let settings = settings.into_iter().flat_map(|setting| ["--set", setting]);
     let mut process = stage.start(stage.run_quick().with(settings).with(["--grace", "60"]));
@@ -182,7 +182,7 @@ fn a_sink_that_stands_still_costs_its_own_records_only() {
     let (delivered, dropped) = (part.of("delivered"), part.of("dropped"));
     assert_eq!((part.of("received"), delivered + dropped, part.of("pending")), (count, count, 0), "{part:?}");
     assert_eq!(exit.account.detail("dropped", "cloudwatch.journal_full"), dropped, "{}", exit.stderr);
-    assert!(count < 200_000 || dropped > 0 && delivered > 0, "{part:?}");
+    assert!(count < 120_000 || dropped > 0 && delivered > 0, "{part:?}");
     assert_eq!(stage.witness.arrived(Seen::Logs), delivered);
     assert!(exit.peak_kib < PEAK_KIB_MAX, "{} KiB", exit.peak_kib);
 }
