@@ -17,8 +17,11 @@ use meshlens::redact::{self, Policy, Redactor, Secret};
 /// Stands behind a `?` wherever the input has a byte 0x01.
 const SECRET: &[u8] = b"s3cr3tm4rk";
 
-/// The input with its secrets.
+/// The input with its secrets; nothing if it holds the word itself, which a fuzzer learns from what is compared with it.
 fn with_secrets(data: &[u8]) -> Vec<u8> {
+    if holds_secret(data) {
+        return Vec::new();
+    }
     let mut out = Vec::with_capacity(data.len() + 32);
     for byte in data {
         match byte {
