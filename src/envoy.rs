@@ -49,8 +49,13 @@ pub struct Parser {
     bracketed: Memory,
     general: Memory,
     reading: Box<Reading>,
+    /// Whether a line that no format fits may show a secret that nobody recognises.
+    hides_unread: bool,
     spare: embedded::Spare,
 }
+
+/// What is left of a line that no format fits, where formats print secrets, is not longer than this.
+const UNREAD_BYTES_MAX: usize = 128;
 
 /// Wrappers around one line.
 const LAYERS_MAX: u8 = 4;
@@ -65,6 +70,7 @@ impl Parser {
     /// A parser by those formats.
     pub fn new(formats: Arc<Formats>) -> Self {
         Self {
+            hides_unread: formats.print_secrets(),
             formats,
             bracketed: Memory::default(),
             general: Memory::default(),
@@ -79,7 +85,13 @@ impl Parser {
     pub fn parse<'a>(&mut self, line: &'a [u8], record: &mut Record<'a>) -> bool {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.layered(line, record, 0)
+        let is_envoys = self.layered(line, record, 0);
+        if self.hides_unread && is_envoys && record.kind == Kind::Other {
+            // What stands where is not known: only what comes before the time's end is left.
+            let end = memchr::memchr(b']', line).map_or(0, |at| at + 1);
+            record.put_log(Value::Text(&line[..end.min(UNREAD_BYTES_MAX)]));
+        }
+        is_envoys
     }
 
     /// A line within so many wrappers; takes off the next one if that makes it a line that is known.

@@ -32,6 +32,7 @@
 
 mod action;
 mod detect;
+mod doubt;
 mod edit;
 mod environment;
 mod field;
@@ -51,6 +52,7 @@ use std::ops::Range;
 
 use self::action::MASK;
 pub use self::detect::Detector;
+use self::doubt::{Doubt, Marks};
 pub use self::field::FieldClass;
 use self::report::Place;
 pub use self::report::{Counts, Line, Report, Rule};
@@ -175,6 +177,7 @@ impl Redactor {
             return;
         }
         let suspects = Suspects::of(&self.rules, record.log_line().unwrap_or_default());
+        let marks = Marks { keys: record.ambiguous, places: record.ambiguous_places };
         let Record { kind, envelope, parsed, scratch, spare, log, .. } = record;
         // What an access log's line holds is in its fields, and counted there.
         let uncounted = log.filter(|_| *kind == Kind::Access && !parsed.is_empty());
@@ -193,13 +196,15 @@ impl Redactor {
         for (place, field) in envelope.iter_mut().enumerate() {
             if pass.may_change(&suspects, field) {
                 pass.scrub.is_counting = uncounted != Some(place);
-                pass.field(&suspects, &mut field.name, &mut field.value);
+                pass.field(&suspects, field, None);
             }
         }
         pass.scrub.is_counting = true;
-        for field in parsed.iter_mut() {
-            if pass.may_change(&suspects, field) {
-                pass.field(&suspects, &mut field.name, &mut field.value);
+        let mut doubt = Doubt::of(marks, parsed, &mut pass);
+        for (place, field) in parsed.iter_mut().enumerate() {
+            let least = doubt.least(place, field, pass.scratch);
+            if least.is_some() || pass.may_change(&suspects, field) {
+                pass.field(&suspects, field, least);
             }
         }
         *room = pass.scrub.room;
@@ -259,7 +264,9 @@ impl Pass<'_> {
         self.scrub.kind != Kind::Access && !matches!(key, Key::ContainerId | Key::ContainerName | Key::Source)
     }
 
-    fn field<'a>(&mut self, suspects: &Suspects<'_>, name: &mut Name<'a>, value: &mut Value<'a>) {
+    /// Redacts a field, as one of the class of its name, or of a worse one.
+    fn field(&mut self, suspects: &Suspects<'_>, field: &mut Field<'_>, least: Option<FieldClass>) {
+        let Field { name, value } = field;
         let rules = self.scrub.rules;
         let given = *name;
         (self.scrub.place, self.scrub.dumps) = match given {
@@ -279,7 +286,9 @@ impl Pass<'_> {
                 class = self.class_of(name);
             }
         }
+        class = least.map_or(class, |least| doubt::worse(class, least));
         let is_asked = class.is_whole()
+            || least.is_some()
             || match *value {
                 Value::Text(bytes) | Value::Json(bytes) => {
                     suspects.include(bytes)

@@ -106,6 +106,12 @@ impl Formats {
         }
     }
 
+    /// Whether a line may show a secret in a place that only its format tells.
+    pub fn print_secrets(&self) -> bool {
+        let is_secret = |content: &Content| matches!(content, Content::Secret | Content::Parameter | Content::Query);
+        self.contents.iter().any(|(_, content)| is_secret(content))
+    }
+
     /// Whether nothing is read by any of them.
     pub fn is_empty(&self) -> bool {
         self.bracketed.is_empty() && self.general.is_empty() && self.json.is_empty()

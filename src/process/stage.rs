@@ -130,7 +130,7 @@ impl Stage {
             None => self.parser.recognise(record),
         };
         if is_envoys && record.kind == Kind::Other {
-            self.leave_unparsed(record);
+            self.leave_unparsed(line.unwrap_or_default());
         }
         if record.kind == Kind::Envoy
             && !application
@@ -154,11 +154,11 @@ impl Stage {
     }
 
     /// A line that begins as an access log and has none of the formats.
-    fn leave_unparsed(&mut self, record: &Record<'_>) {
+    fn leave_unparsed(&mut self, line: &[u8]) {
         self.tally.unparsed += 1;
         if let Some(tag) = self.tag.as_mut().filter(|tag| !tag.is_told) {
             tag.is_told = true;
-            self.pipeline.strangers.say(&tag.text, record.log_line().unwrap_or_default());
+            self.pipeline.strangers.say(&tag.text, line);
         }
     }
 
