@@ -106,12 +106,25 @@ impl Parser {
             if wrapped.is_piece {
                 return is_envoys;
             }
+            self.doubt_wrapper(wrapped.line, line, record);
         }
         // Last, as such a format may begin with anything, a wrapper too.
         if record.kind == Kind::Other && !self.formats.general.is_empty() {
             record.kind = self.general_text(line, record);
         }
         is_envoys || record.kind != Kind::Other
+    }
+
+    /// A format of one's own may begin with anything: if it reads the line with its wrapper as well as without, a client may have made the
+    /// wrapper up, and all fields are marked.
+    fn doubt_wrapper(&mut self, inner: &[u8], line: &[u8], record: &mut Record<'_>) {
+        let layouts = &self.formats.general;
+        let is_open = record.kind == Kind::Access && !layouts.is_empty() && class_of(inner) == Class::Other;
+        if is_open && layouts.iter().any(|layout| text::is_likely(layout, line, &mut self.reading)) {
+            for place in 0..record.parsed.len() {
+                record.doubt(record.parsed[place].name, place);
+            }
+        }
     }
 
     /// What stands in a wrapper. The record is as before if it is nothing that is known.

@@ -311,7 +311,12 @@ fn round_trips(rng: &mut Rng, omit: bool, counts: &mut Counts) {
         let json: serde_json::Value = serde_json::from_slice(&encoded).expect("what goes out is JSON");
         assert!(json.is_object());
         let shown = || format!("{text}\n{}\n{:?}", String::from_utf8_lossy(&line), record.parsed);
-        assert_eq!(record.parsed.len(), values.len(), "{}", shown());
+        if record.parsed.len() != values.len() {
+            // What a client sent looks like a wrapper around a line.
+            let mut places = record.parsed.iter().enumerate();
+            assert!(places.all(|(place, field)| is_marked(&record, place, field)), "{}", shown());
+            continue;
+        }
         counts.marked_lines += u64::from(record.is_ambiguous());
         for (place, (field, printed)) in record.parsed.iter().zip(&values).enumerate() {
             counts.fields += 1;

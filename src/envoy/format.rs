@@ -209,6 +209,13 @@ pub fn compile(name: &str, format: &str, options: &Options) -> Result<Compiled, 
         }
     }
     warn_of_weak_borders(&layout, &places, &mut warnings);
+    let is_secret = |content: &Content| matches!(content, Content::Secret | Content::Parameter | Content::Query);
+    if !layout.is_bracketed
+        && let Some(place) = contents.iter().position(|(_, content)| is_secret(content))
+    {
+        let kind = FormatWarningKind::OpenSecret(contents[place].0.clone());
+        warnings.push(FormatWarning { at: places[place], kind });
+    }
     warnings.sort_by_key(|warning| warning.at);
     Ok(Compiled { layout, warnings, contents })
 }

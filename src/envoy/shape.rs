@@ -98,7 +98,8 @@ impl Shape {
             Self::Code | Self::Count | Self::Signed => NUMBER,
             Self::Flags => FLAGS,
             Self::LongFlags | Self::GrpcStatus | Self::Label => LABEL,
-            Self::Protocol | Self::Address | Self::Host => ADDRESS,
+            Self::Protocol => PROTOCOL,
+            Self::Address | Self::Host => ADDRESS,
             // A header, which upstreams may set as well, and if only to see what happens.
             Self::Milliseconds | Self::Word | Self::Details | Self::Authority => WORD,
             Self::Sentence | Self::TimeBy(_) | Self::Free | Self::Roomy => u16::MAX,
@@ -190,6 +191,8 @@ pub fn is_count(text: &[u8]) -> bool {
         [] => false,
         [b'0'] => true,
         [b'0', ..] => false,
+        // No counter of Envoy's has more digits than 2^64.
+        _ if text.len() > 20 => false,
         _ => text.iter().all(u8::is_ascii_digit),
     }
 }
@@ -207,6 +210,7 @@ const FLAGS: u16 = 16;
 const TIME: u16 = 32;
 const LABEL: u16 = 64;
 const ADDRESS: u16 = 128;
+const PROTOCOL: u16 = 256;
 
 const BYTES: [u16; 256] = {
     let mut table = [0; 256];
@@ -227,6 +231,7 @@ const BYTES: [u16; 256] = {
             (TIME, at.is_ascii_digit() || matches!(at, b'T' | b'Z' | b':' | b'.' | b'+' | b'-')),
             (LABEL, alphanumeric || matches!(at, b'.' | b'-' | b'_' | b'*' | b',')),
             (ADDRESS, alphanumeric || matches!(at, b'.' | b':' | b'/' | b'[' | b']' | b'%' | b'-' | b'_' | b'@')),
+            (PROTOCOL, at.is_ascii_digit() || matches!(at, b'H' | b'T' | b'P' | b'/' | b'.' | b'-')),
         ];
         let mut set = 0;
         while set < sets.len() {

@@ -136,6 +136,11 @@ pub fn read_by(layout: &Layout, line: &[u8], reading: &mut Reading) -> bool {
     u32::try_from(line.len()).is_ok() && read(layout, line, memchr_iter(b'"', line).count(), reading)
 }
 
+/// Whether a line can well be one of a layout.
+pub fn is_likely(layout: &Layout, line: &[u8], reading: &mut Reading) -> bool {
+    read_by(layout, line, reading) && reading.path_fits
+}
+
 /// The layout to believe, with its reading.
 fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Reading) -> Option<usize> {
     let quotes = memchr_iter(b'"', line).count();
@@ -283,17 +288,37 @@ fn read(layout: &Layout, line: &[u8], quotes: usize, reading: &mut Reading) -> b
         return head == line.len();
     }
     let single = quotes == layout.quotes && layout.joints.iter().all(|joint| joint.byte == b'"');
-    head <= tail
-        && read_free(layout, line, (head, tail, single), reading).is_some()
-        && is_plausible(layout, line, reading)
+    head <= tail && is_filled(layout, line, (head, tail, single), reading) && is_plausible(layout, line, reading)
+}
+
+/// Finds the free fields between `head` and `tail`. Where borders are open, and the likeliest ones leave a field with what it
+/// cannot hold, the rightmost ones are taken; what is open stays marked.
+fn is_filled(layout: &Layout, line: &[u8], between: (usize, usize, bool), reading: &mut Reading) -> bool {
+    let likeliest = layout.roomy;
+    if read_free(layout, line, between, likeliest, reading).is_none() {
+        return false;
+    }
+    admits_all(layout, line, reading)
+        || (reading.ambiguous != 0
+            && likeliest != 0
+            && read_free(layout, line, between, 0, reading).is_some()
+            && admits_all(layout, line, reading))
+}
+
+/// Whether each free field that has a grammar holds what it can.
+fn admits_all(layout: &Layout, line: &[u8], reading: &Reading) -> bool {
+    let is_divided = |slot: &&Slot| layout.undivided & slot.bit() == 0;
+    layout.free.iter().filter(is_divided).all(|slot| slot.shape.admits(reading.at(line, slot.index), slot.or_empty))
 }
 
 /// Finds the joints between `head` and `tail`, and with them the free fields. With `single` the line has no quote that is
-/// not a literal's, so that there is nothing to look for from the right.
+/// not a literal's, so that there is nothing to look for from the right. Where a joint can be in two places it is taken at the left
+/// one before `roomy`, at the right one from there on.
 fn read_free(
     layout: &Layout,
     line: &[u8],
     (head, tail, single): (usize, usize, bool),
+    roomy: usize,
     reading: &mut Reading,
 ) -> Option<()> {
     let joints = &layout.joints;
@@ -328,7 +353,7 @@ fn read_free(
         let before = joints[..place].iter().rev().take_while(|joint| joint.items.is_empty()).count();
         let around = &layout.free[place - before..=place + 1];
         *ambiguous = strict.chain(around).fold(*ambiguous, |marks, slot| marks | slot.bit());
-        if place >= layout.roomy {
+        if place >= roomy {
             found[place] = right;
         } else {
             // The search from the right has overwritten what the strict fields were on the left.
@@ -342,12 +367,7 @@ fn read_free(
         spans[slot.index] = (start as u32, end.max(start) as u32);
         start = next.max(start);
     }
-    let admits = |slot: &Slot| {
-        let (start, end) = spans[slot.index];
-        slot.shape.admits(line.get(start as usize..end as usize).unwrap_or_default(), slot.or_empty)
-    };
-    let is_divided = |slot: &&Slot| layout.undivided & slot.bit() == 0;
-    layout.free.iter().filter(is_divided).all(admits).then_some(())
+    Some(())
 }
 
 /// Whether the values go together; judges the request id on the way.

@@ -86,6 +86,11 @@ pub enum FormatWarningKind {
         "{0} and {1} can both hold what stands between them: lines in which it stands more than once are marked parse_ambiguous; quotes around them help"
     )]
     WeakBorder(String, String),
+    /// A secret where lines that do not fit cannot be recognised.
+    #[error(
+        "{0} is a secret, and the format does not begin with [%START_TIME%] and a blank: a line that does not fit it is taken for any text, secret included"
+    )]
+    OpenSecret(String),
     /// The same key twice.
     #[error("{0} is there already: this one is called {1}")]
     Twice(String, String),
