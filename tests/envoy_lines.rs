@@ -203,6 +203,20 @@ fn has_trap(value: &[u8]) -> bool {
     value.contains(&b'"') || value.contains(&b' ')
 }
 
+#[test]
+fn regression_two_quotes_in_a_request_id_are_no_empty_authority() {
+    let line = format!(
+        "[2026-11-22T02:36:32.784Z] \"GET . HTTP/1.1\" 200 0 0 0 0 \"-\" \"-\" \"{UUID}\" \"\" \"127.0.0.1:45731\""
+    );
+    for presets in [&[][..], &[6], &[6, 6]] {
+        let mut parser = parser_of(presets);
+        let mut record = Record::new();
+        parser.parse(line.as_bytes(), &mut record);
+        assert_eq!(record.kind, Kind::Access);
+        assert!(record.ambiguous_keys().any(|key| key == Key::RequestId), "{presets:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 

@@ -154,7 +154,8 @@ fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Re
         let plain = quotes == layouts[layout].quotes;
         let spoken = memory.confirms(layout);
         // A request id in the authority's place: perhaps everything is one place off.
-        let shifted = reading.text(line, layouts[layout].roles.authority).is_some_and(is_uuid);
+        let shifted = reading.text(line, layouts[layout].roles.authority).is_some_and(is_uuid)
+            || has_empty_authority(&layouts[layout], line, reading);
         if reading.is_settled()
             && !shifted
             && (plain || (spoken && !has_rival(layouts, memory, layout, (line, quotes))))
@@ -177,7 +178,7 @@ fn choose(layouts: &[Layout], memory: &mut Memory, line: &[u8], reading: &mut Re
     let (single, plain) = (reading.is_single(), quotes == layouts[best].quotes);
     reading.ambiguous |= doubts_from_others(layouts, memory, (line, quotes), best, reading);
     if !memory.confirms(best) && !layouts[best].is_named {
-        reading.ambiguous |= doubts_about_the_layout(layouts, memory, (best, plain), single, reading);
+        reading.ambiguous |= doubts_about_the_layout(layouts, memory, (best, plain), (line, single), reading);
     }
     if single && plain && reading.path_fits && !is_maybe_cut(layouts, memory, best) {
         memory.learn(best);
@@ -253,21 +254,28 @@ fn doubts_about_the_layout(
     layouts: &[Layout],
     memory: &Memory,
     (best, plain): (usize, bool),
-    single: bool,
+    (line, single): (&[u8], bool),
     reading: &Reading,
 ) -> u64 {
     let layout = &layouts[best];
+    let is_empty = has_empty_authority(layout, line, reading);
     if !reading.path_fits || (!plain && memory.confirmed != 0) {
         let doubted = layout.slots.iter().filter(|slot| !slot.is(Key::StartTime) && !slot.is(Key::Method));
         return doubted.fold(0, |marks, slot| marks | slot.bit());
     }
     let weak = layout.slots.last().is_some_and(|slot| slot.shape == Shape::Authority);
-    if reading.id_fits || (single && !weak && !is_maybe_cut(layouts, memory, best)) {
+    if !is_empty && (reading.id_fits || (single && !weak && !is_maybe_cut(layouts, memory, best))) {
         return 0;
     }
     let anchored = |slot: &&Slot| slot.is(Key::Authority) || slot.is(Key::UpstreamHost) || slot.is(Key::StreamId);
     let freely = layout.free.iter().skip(1).fold(0, |marks, slot| marks | slot.bit());
     layout.slots.iter().filter(anchored).fold(freely, |marks, slot| marks | slot.bit())
+}
+
+/// Whether the authority is nothing where Envoy prints a dash: rare in a request, and what two quotes make of a request id.
+fn has_empty_authority(layout: &Layout, line: &[u8], reading: &Reading) -> bool {
+    let place = layout.roles.authority.filter(|place| !layout.slots[*place].or_empty);
+    reading.text(line, place).is_some_and(<[u8]>::is_empty)
 }
 
 /// A layout in [`Memory::confirmed`]; those after the 64th are never remembered.
