@@ -140,7 +140,9 @@ pub fn redact(data: &[u8]) {
     let mut twice = Vec::new();
     redactor.scrub_text(&once, &mut twice);
     // Bytes that are no UTF-8 become characters where they stand in a document, which what goes out never has.
-    if str::from_utf8(&once).is_ok() {
+    // And broken JSON that the first redaction has mended is read as a document by the second, which may take more.
+    let is_document = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).is_ok();
+    if str::from_utf8(&once).is_ok() && is_document(&text) == is_document(&once) {
         assert_eq!(once, twice, "{}", String::from_utf8_lossy(&text));
     }
     if str::from_utf8(&text).is_ok() {
