@@ -147,12 +147,15 @@ async fn a_directory_that_cannot_be_made_is_waited_for() {
         let root = directory.path().join("root");
         fs::write(&root, "in the way").unwrap();
         let (mut rig, context) = Rig::new(64 * MIB);
-        let sink = tokio::spawn(file::run(Config { directory: root.clone(), layout: layout.clone() }, context));
+        let mut sink = tokio::spawn(file::run(Config { directory: root.clone(), layout: layout.clone() }, context));
         rig.send(&[("a", 9)]).await;
         rig.end();
         // The sink cannot end: what it holds is pending.
-        assert!(timeout(Duration::from_millis(100), sink).await.is_err(), "{layout:?}");
+        assert!(timeout(Duration::from_millis(100), &mut sink).await.is_err(), "{layout:?}");
         assert_eq!(rig.tally().pending(), 1);
+        // Left alone it would take the place of the next one's file.
+        sink.abort();
+        assert!(sink.await.is_err_and(|error| error.is_cancelled()));
 
         let (mut rig, context) = Rig::new(64 * MIB);
         let sink = tokio::spawn(file::run(Config { directory: root.clone(), layout: layout.clone() }, context));
