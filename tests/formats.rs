@@ -106,6 +106,10 @@ fn check_says_what_a_format_leaves_open_and_what_is_wrong() {
         assert!(said.contains(part), "{part}\n{said}");
     }
     let output = check(
+        "[parse]\nformats = ['own']\n[parse.format.own]\njson = '{\"a\":\"%PROTOCOL%\"}'\nkeys = { PROTOCOL = \"p\" }\n",
+    );
+    assert!(text(&output.stdout).contains("parse.format.own.keys is not used"), "{}", text(&output.stdout));
+    let output = check(
         "[parse]\nformats = ['%REQ(A)', 'edge', 'other']\n[parse.format.edge]\ntext = '%X%'\njson = '{}'\n[parse.format.other]\njson = '{\"a\":1}'",
     );
     assert_eq!(output.status.code(), Some(2));
@@ -136,6 +140,10 @@ fn explain_shows_fields_redacted_and_why_others_do_not_fit() {
         assert!(said.contains(part), "{part}\n{said}");
     }
     assert!(!said.contains("secret"), "{said}");
+    let output =
+        meshlens(&["parse", "--format", r#"{"a":"%PROTOCOL%"}"#, "--explain", r#"{"a":"-","/b?token=secret":1}"#], "");
+    let said = text(&output.stdout);
+    assert!(said.contains("the line has keys that it has not: /b") && !said.contains("secret"), "{said}");
 }
 
 #[test]

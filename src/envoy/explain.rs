@@ -1,7 +1,7 @@
 //! Why a line was read as it was: for people who wonder, not for the pipeline.
 //!
-//! Called by `meshlens parse --explain`. It names formats, keys and places; it never quotes the line, whose values may be
-//! secret.
+//! Called by `meshlens parse --explain`. It names formats, keys and places; it never quotes a value of the line. Names of a JSON line's
+//! members are quoted: whoever prints them redacts them.
 
 use crate::classify::{Class, class_of};
 use crate::envoy::format::{Item, Layout, Slot};

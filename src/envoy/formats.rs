@@ -111,11 +111,6 @@ impl Formats {
         let is_secret = |content: &Content| matches!(content, Content::Secret | Content::Parameter | Content::Query);
         self.contents.iter().any(|(_, content)| is_secret(content))
     }
-
-    /// Whether nothing is read by any of them.
-    pub fn is_empty(&self) -> bool {
-        self.bracketed.is_empty() && self.general.is_empty() && self.json.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,10 @@ pub(super) fn explanation(formats: &Arc<Formats>, redactor: &Redactor, line: &st
         writeln!(out, "  {name:<32} {}{mark}", String::from_utf8_lossy(&value)).ok();
     }
     for (format, why) in others {
-        writeln!(out, "not     {format}: {why}").ok();
+        // It may name keys of the line.
+        let mut scrubbed = Vec::new();
+        redactor.scrub_text(why.as_bytes(), &mut scrubbed);
+        writeln!(out, "not     {format}: {}", String::from_utf8_lossy(&scrubbed)).ok();
     }
     out
 }

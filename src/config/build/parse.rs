@@ -74,6 +74,9 @@ impl Builder<'_> {
             omit_empty_values: raw.omit_empty_values.unwrap_or(false),
             is_named: true,
         };
+        if raw.json.is_some() && raw.keys.is_some() {
+            self.warn(format!("{table}.keys is not used: a JSON format has its own keys"));
+        }
         let (key, added) = match (&raw.text, &raw.json) {
             (Some(text), None) => ("text", formats.add_text(name, text, &options)),
             (None, Some(json)) => ("json", formats.add_json(name, json, &options)),
